@@ -1,0 +1,37 @@
+"""Sums, means and maxima over ranks, without gradient."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from msvl.collectives.world import is_distributed, world_size
+
+
+def total(local: Tensor) -> Tensor:
+    """Collective. Sum over ranks, without gradient."""
+    value = local.detach().clone()
+    if is_distributed():
+        dist.all_reduce(value)
+    return value
+
+
+def mean(local: Tensor) -> Tensor:
+    """Collective. Mean over ranks, without gradient."""
+    return total(local) / world_size()
+
+
+def maximum(local: Tensor) -> Tensor:
+    """Collective. Elementwise maximum over ranks, without gradient."""
+    value = local.detach().clone()
+    if is_distributed():
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return value
+
+
+def mean_of(values: dict[str, Tensor]) -> dict[str, float]:
+    """Collective. Mean over ranks of named scalars in one message; every rank passes the same names."""
+    names = sorted(values)
+    stacked = mean(torch.stack([values[name].detach().float().reshape(()) for name in names]))
+    return dict(zip(names, stacked.tolist(), strict=True))

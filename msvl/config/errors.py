@@ -1,0 +1,21 @@
+"""Errors by who can act: each is one sentence (what, where, the cure) that a command prints before exit code 2."""
+
+
+class MsvlError(Exception):
+    """A fault that the user can fix. Commands print it without a traceback and exit with 2."""
+
+
+class ConfigError(MsvlError):
+    """A configuration file or override is wrong: names the file, the key, what was found and what was expected."""
+
+
+class DataError(MsvlError):
+    """A source, a shard or a record is wrong: names the file, the record and the cure."""
+
+
+class CheckpointError(MsvlError):
+    """A checkpoint is missing, incomplete, does not fit or could not be written: names the folder and the cure."""
+
+
+class ClusterError(MsvlError):
+    """The ranks, the launcher or the machine do not fit the run: names what was found and what would fit."""

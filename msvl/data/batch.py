@@ -1,0 +1,67 @@
+"""What one rank gets per step: images, tokenised reports and the identities that the losses need.
+
+B samples of this rank, L token capacity, S sentence capacity (both fixed by the configuration, never by the data).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SampleIds:
+    """Identities as 63-bit integers (hashes), the same in every process: each [B] int64."""
+
+    sample: Tensor
+    text: Tensor
+    """Hash of the normalised report text: equal text, equal id."""
+    study: Tensor
+    patient: Tensor
+
+    def stacked(self) -> Tensor:
+        """Return [B, 4] in the order of the fields, for one gather."""
+        return torch.stack([self.sample, self.text, self.study, self.patient], dim=1)
+
+    @classmethod
+    def unstack(cls, stacked: Tensor) -> SampleIds:
+        """Undo `stacked`."""
+        return cls(*stacked.unbind(dim=1))
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokenised reports, padded to fixed capacities."""
+
+    input_ids: Tensor
+    """[B, L] int64."""
+    attention_mask: Tensor
+    """[B, L] int64, 1 for tokens, 0 for padding."""
+    sentence_index: Tensor
+    """[B, L] int64: the sentence (0 ... S-1) that a token belongs to, -1 for special tokens and padding."""
+    sentence_mask: Tensor
+    """[B, S] bool: which sentence places are filled; row sums are the sentence counts (at least 1)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's share of a global batch."""
+
+    images: Tensor
+    """[B, 1, H, W] uint8, grey; the model standardises them on its device."""
+    tokens: Tokens
+    ids: SampleIds
+    keys: tuple[str, ...]
+    step: int
+    """Optimizer step, counted from 0: keys masks and noise together with the run's seed and `ids.sample`."""
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Move every tensor to `device`."""
+        moved = {"images": self.images.to(device, non_blocking=True)}
+        for name in ("tokens", "ids"):
+            part = getattr(self, name)
+            tensors = {item.name: getattr(part, item.name).to(device, non_blocking=True) for item in fields(part)}
+            moved[name] = replace(part, **tensors)
+        return replace(self, **moved)

@@ -1,0 +1,58 @@
+"""Configuration of the stream from shards to batches (no torch here)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from msvl.config.base import Config
+
+
+class AugmentConfig(Config):
+    """Random changes of training images, keyed by (seed, epoch, sample). Flips are off: left and right carry meaning."""
+
+    enabled: bool = True
+    """Off gives the evaluation transform."""
+    scale: tuple[float, float] = (0.8, 1.0)
+    """Range of the crop's area as a share of the largest square."""
+    rotation_degrees: float = Field(5.0, ge=0, le=45)
+    """Rotation is drawn from plus or minus this."""
+    brightness: float = Field(0.2, ge=0, le=1)
+    """Offset is drawn from plus or minus this share of the grey range."""
+    contrast: float = Field(0.2, ge=0, lt=1)
+    """Gain is drawn from 1 plus or minus this."""
+
+
+class ReportConfig(Config):
+    """Which text of a report is read, and how."""
+
+    sections: tuple[str, ...] = ("findings", "impression")
+    """Sections in this order; a report with none of them falls back to its whole text."""
+    max_tokens: PositiveInt = 112
+    """L, token capacity (MGCA: 112); what is beyond is cut at a sentence's end where possible."""
+    max_sentences: PositiveInt = 12
+    """S, sentence capacity."""
+    min_words: PositiveInt = 2
+    """Shorter sentences are dropped (GLoRIA drops one-word sentences)."""
+    sentence_sampling: Literal["all", "shuffle", "random_subset"] = "all"
+    """Training only: 'all' in order, 'shuffle', or MaCo's random 1 ... n sentences in random order."""
+
+
+class DataConfig(Config):
+    """Where the pairs come from."""
+
+    path: str
+    """Packed set (a folder made by `msvl data pack`)."""
+    train_split: str = "train"
+    """Split to train on."""
+    validation_split: str = "val"
+    """Split for judgement during training."""
+    image_size: PositiveInt = 224
+    """Side of the square the model sees, in pixels."""
+    augment: AugmentConfig = AugmentConfig()
+    report: ReportConfig = ReportConfig()
+    workers: int = Field(2, ge=0)
+    """Loader processes per rank; 0 reads in the training process."""
+    max_bad_share: float = Field(0.01, ge=0, le=1)
+    """Share of unreadable records above which the run stops."""

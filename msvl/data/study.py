@@ -1,0 +1,74 @@
+"""What a source yields: entries (cheap, listed first) and records (an image with its report and annotations)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Box:
+    """A phrase and where it is: pixel coordinates of the record's own image, origin top left, x to the right.
+
+    `finding` is the label that the phrase describes (empty when unknown).
+    """
+
+    phrase: str
+    x: float
+    y: float
+    w: float
+    h: float
+    finding: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a source before anything heavy is read: enough to split by patient and to name in a message."""
+
+    patient: str
+    study: str
+    image: str
+    where: str
+    """Where the user finds it: file and row, never report text."""
+    split: str | None = None
+    """train, val or test where the source has its own split, else None."""
+    payload: Any = None
+    """What `Source.record` needs to read it (picklable)."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One radiograph with its report, as a source delivers it to the packer."""
+
+    image: np.ndarray
+    """[H, W] uint8 or uint16, grey, upright, bright = dense."""
+    report: str
+    """Raw report text with its headings."""
+    view: str = "unknown"
+    labels: dict[str, int | None] = field(default_factory=dict)
+    """Finding -> 1 present, 0 absent, -1 uncertain, None unknown."""
+    boxes: list[Box] = field(default_factory=list)
+    masks: dict[str, np.ndarray] = field(default_factory=dict)
+    """Finding or structure -> [H, W] bool."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Small JSON values to keep with the sample (sex, age, severity, ...)."""
+
+
+class Source(Protocol):
+    """A data set: a cheap listing, and the heavy reading of one entry, which runs in worker processes."""
+
+    name: str
+    licence: str
+    shareable: bool
+    """Whether texts and images may leave the run folder (true for the phantom only)."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options that made this source, for the manifest (JSON)."""
+
+    def entries(self) -> list[Entry]:
+        """List every image. Raises DataError when the source itself cannot be read."""
+
+    def record(self, entry: Entry) -> Record:
+        """Read one entry. Raises DataError naming `entry.where` when the record is bad."""

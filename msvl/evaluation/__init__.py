@@ -1,0 +1,1 @@
+"""Judgement of a checkpoint: tasks, metrics, intervals, tables and the report page."""

@@ -1,0 +1,80 @@
+"""Configuration of the four scales (no torch here). Weight 0 turns a scale off."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+
+from msvl.config.base import Config
+
+Duplicates = Literal["exclude", "keep"]
+DUPLICATES_DOC = """What happens to other samples with the same report text, study or patient in a contrastive denominator:
+'exclude' takes them out (58 % of real IMPRESSIONs share their text with another report), 'keep' treats them as negatives."""
+
+
+class GlobalScaleConfig(Config):
+    """Symmetric InfoNCE of images and reports (L_g)."""
+
+    weight: NonNegativeFloat = 1.0
+    """l1 of the paper's total."""
+    temperature: PositiveFloat = 0.07
+    """Initial tau1, learnable (the paper)."""
+    duplicates: Duplicates = "exclude"
+    """See DUPLICATES_DOC."""
+
+
+class LocalScaleConfig(Config):
+    """GLoRIA's localized matching with sentences as units (L_l)."""
+
+    weight: NonNegativeFloat = 1.0
+    """l2 of the paper's total."""
+    attention_temperature: PositiveFloat = 4.0
+    """temp1 (GLoRIA)."""
+    unit_temperature: PositiveFloat = 5.0
+    """temp2 of the log-sum-exp over sentences (GLoRIA)."""
+    logit_scale: PositiveFloat = 10.0
+    """temp3 = 1 / tau2 (GLoRIA)."""
+    normalise_over: Literal["units_then_patches", "patches"] = "units_then_patches"
+    """First softmax over the report's sentences as GLoRIA does (uniform attention for one sentence), or over patches only."""
+    tile: int = Field(8, ge=1)
+    """Reports scored at once; the rest is recomputed in the backward pass."""
+    duplicates: Duplicates = "exclude"
+    """See DUPLICATES_DOC."""
+
+
+class InstanceScaleConfig(Config):
+    """Image-report matching on hard negatives from all ranks (L_im)."""
+
+    weight: NonNegativeFloat = 1.0
+    """l3 of the paper's total."""
+    width: int = Field(0, ge=0)
+    """Hidden channels of the two-layer matching head; 0 takes the shared channels."""
+    temperature: PositiveFloat = 0.07
+    """Temperature of the draw: probability of a negative grows with exp(similarity / temperature) (ALBEF's rule)."""
+
+
+class ModalityScaleConfig(Config):
+    """Masked autoencoding, masked language modelling and their cross-sample term (L_mr)."""
+
+    weight: NonNegativeFloat = 1.0
+    """l4 of the paper's total."""
+    image_weight: NonNegativeFloat = 1.0
+    """Weight of L_mae inside L_mr (the paper: 1)."""
+    text_weight: NonNegativeFloat = 1.0
+    """Weight of L_mlm inside L_mr (the paper: 1)."""
+    cross_sample_weight: NonNegativeFloat = 0.0
+    """Weight of the masked-against-unmasked contrast per modality inside L_mr; 0 is the paper's objective exactly."""
+    temperature: PositiveFloat = 0.07
+    """Initial temperature of the cross-sample term, learnable."""
+    duplicates: Duplicates = "exclude"
+    """See DUPLICATES_DOC."""
+
+
+class ObjectivesConfig(Config):
+    """The weighted sum L = l1 L_g + l2 L_l + l3 L_im + l4 L_mr."""
+
+    global_: GlobalScaleConfig = Field(GlobalScaleConfig(), alias="global")
+    local: LocalScaleConfig = LocalScaleConfig()
+    instance: InstanceScaleConfig = InstanceScaleConfig()
+    modality: ModalityScaleConfig = ModalityScaleConfig()

@@ -1,0 +1,1 @@
+"""One loop, one engine, one root module, checkpoints that survive a kill."""

@@ -1,0 +1,121 @@
+"""The configuration of a pretraining run: sections composed from where they belong (no torch here)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from msvl.config.base import Config
+from msvl.data.config import DataConfig
+from msvl.models.config import ModelConfig
+from msvl.objectives.config import ObjectivesConfig
+
+
+class RunConfig(Config):
+    """Name and place of the run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run folder."""
+    folder: str = "runs"
+    """Where run folders lie."""
+
+
+class TrainConfig(Config):
+    """How long and how much at once."""
+
+    steps: PositiveInt
+    """Optimizer steps."""
+    global_batch: PositiveInt
+    """Pairs per optimizer step over all ranks."""
+    micro_batch: PositiveInt | Literal["auto"] = "auto"
+    """Pairs per rank and forward pass; auto is global_batch / ranks."""
+    seed: int = Field(0, ge=0)
+    """Seeds parameters, data order, masks and negatives."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the forward and backward pass."""
+    threads_per_rank: int = Field(0, ge=0)
+    """CPU threads per rank; 0 is cores / ranks of this machine."""
+    gradient_clipping: NonNegativeFloat = 1.0
+    """Largest gradient norm; 0 turns clipping off."""
+    log_every: PositiveInt = 10
+    """Steps between lines of metrics.jsonl and the progress bar."""
+    save_every: PositiveInt = 1000
+    """Steps between checkpoints."""
+    keep: PositiveInt = 2
+    """Newest checkpoints kept beside the best one."""
+    timeout_minutes: PositiveFloat = 30.0
+    """A collective that waits longer ends the run."""
+
+
+class OptimizerConfig(Config):
+    """AdamW with a cosine schedule."""
+
+    lr: PositiveFloat = 2.5e-4
+    """Peak learning rate (MaCo)."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's (MaCo)."""
+    weight_decay: NonNegativeFloat = 0.05
+    """On matrices only; biases, norms, positions and temperatures have none (MaCo, MAE)."""
+    warmup_steps: int = Field(0, ge=0)
+    """Linear warm-up from 0."""
+    final_lr_share: float = Field(0.0, ge=0, le=1)
+    """Learning rate at the last step as a share of the peak."""
+
+
+class ZeroConfig(Config):
+    """DeepSpeed's ZeRO."""
+
+    stage: Literal[0, 1, 2, 3] = 2
+    """0 averages gradients; 1 shards optimizer states, 2 gradients too, 3 parameters too."""
+    offload: Literal["none", "cpu"] = "none"
+    """Where optimizer states live; cpu needs DeepSpeed's CPU Adam."""
+
+
+class ValidationConfig(Config):
+    """Judgement during training, by the evaluation code."""
+
+    every: PositiveInt = 1000
+    """Steps between judgements; the last step is always judged."""
+    samples: PositiveInt = 512
+    """Held-out studies used."""
+    best_metric: str = "retrieval.report_r5"
+    """Metric of the judgement that chooses checkpoints/best (larger is better)."""
+
+
+class WandbConfig(Config):
+    """Weights & Biases."""
+
+    enabled: bool = True
+    """Off writes metrics.jsonl only. Offline unless an API key is there."""
+    project: str = "msvl"
+    """Project name."""
+    entity: str | None = None
+    """Team; null is the user's default."""
+
+
+class PretrainConfig(Config):
+    """A pretraining run."""
+
+    run: RunConfig
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    objectives: ObjectivesConfig = ObjectivesConfig()
+    train: TrainConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    zero: ZeroConfig = ZeroConfig()
+    validation: ValidationConfig = ValidationConfig()
+    wandb: WandbConfig = WandbConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> PretrainConfig:
+        if self.data.image_size % self.model.image.patch:
+            lower = self.data.image_size // self.model.image.patch * self.model.image.patch
+            raise ValueError(
+                f"data.image_size {self.data.image_size} must be a multiple of model.image.patch {self.model.image.patch}: "
+                f"nearest are {lower} and {lower + self.model.image.patch}"
+            )
+        weights = self.objectives
+        if not any((weights.global_.weight, weights.local.weight, weights.instance.weight, weights.modality.weight)):
+            raise ValueError("objectives: every weight is 0, so there is nothing to learn; set at least one above 0")
+        return self
