@@ -4,6 +4,9 @@
 class MsvlError(Exception):
     """A fault that the user can fix. Commands print it without a traceback and exit with 2."""
 
+    agreed = False
+    """Whether every rank raises this very error, so that rank 0 alone prints it."""
+
 
 class ConfigError(MsvlError):
     """A configuration file or override is wrong: names the file, the key, what was found and what was expected."""

@@ -1,0 +1,53 @@
+"""Says in words when a contrastive scale does not learn."""
+
+from __future__ import annotations
+
+import logging
+
+from msvl.monitoring.observer import StepReport
+
+logger = logging.getLogger(__name__)
+
+CAUSES = (
+    "likely causes: images not standardised (model.image.pixel_mean / pixel_std), learning rate too high or no warm-up, "
+    "no gradient clipping, or a global batch too small"
+)
+
+
+class CollapseWatch:
+    """Warns when a contrastive loss stays at its chance value (every candidate equally likely).
+
+    A loss within `tolerance` of chance on average over `patience` logged steps, after the first `patience`, is a collapse.
+    """
+
+    def __init__(self, *, tolerance: float = 0.01, patience: int = 10) -> None:
+        self._tolerance = tolerance
+        self._patience = patience
+        self._gaps: dict[str, list[float]] = {}
+        self.collapsed: set[str] = set()
+
+    def after_step(self, report: StepReport) -> None:
+        """Compare each contrastive loss with its chance value."""
+        for scale in ("global", "local"):
+            chance = report.metrics.get(f"{scale}_chance")
+            loss = report.losses.get(scale)
+            if chance is None or loss is None:
+                continue
+            gaps = self._gaps.setdefault(scale, [])
+            gaps.append((chance - loss) / chance if chance > 0 else 1.0)
+            recent = gaps[-self._patience :]
+            stuck = len(gaps) >= 2 * self._patience and sum(recent) / len(recent) < self._tolerance
+            if stuck and scale not in self.collapsed:
+                self.collapsed.add(scale)
+                logger.warning(
+                    "step %d: the %s loss is stuck at its chance value (%.3f of %.3f): the embeddings have collapsed; %s",
+                    report.step, scale, loss, chance, CAUSES,
+                )  # fmt: skip
+            elif not stuck:
+                self.collapsed.discard(scale)
+
+    def after_judgement(self, step: int, metrics: dict[str, float]) -> None:
+        """Nothing to see here."""
+
+    def close(self) -> None:
+        """Nothing to close."""

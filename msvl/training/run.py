@@ -1,0 +1,234 @@
+"""One attempt of a run: build everything, train, close. All of this runs on every rank."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from msvl.collectives.agree import barrier, from_rank_zero
+from msvl.collectives.world import rank, world_size
+from msvl.config.errors import CheckpointError
+from msvl.data.packed import PackedSet
+from msvl.data.stream import training_batches
+from msvl.data.tokenise import ReportTokeniser
+from msvl.models.build import build_model
+from msvl.models.exported import save_exported
+from msvl.monitoring.health import CollapseWatch
+from msvl.monitoring.observer import Observer
+from msvl.monitoring.writers import JsonlWriter, ProgressBar, WandbWriter
+from msvl.objectives.total import Objectives
+from msvl.training import checkpoint
+from msvl.training.config import PretrainConfig
+from msvl.training.engine import Engine, build_engine, start_processes
+from msvl.training.loop import Hooks, train
+from msvl.training.module import PretrainModule
+from msvl.training.optimizer import build_optimizer
+from msvl.training.preemption import StopRequest
+from msvl.training.prepare import Prepared
+from msvl.training.run_folder import RunFolder
+from msvl.training.state import TrainState
+from msvl.training.validation import Validator
+
+logger = logging.getLogger(__name__)
+
+
+def run_attempt(prepared: Prepared) -> int:
+    """Collective. Train to the end or to a requested stop; return the exit code."""
+    config, folder = prepared.config, prepared.folder
+    stop = StopRequest()
+    stop.install()
+    torch.set_num_threads(config.train.threads_per_rank or max(1, (os.cpu_count() or 1) // prepared.rank.local_world_size))
+    accelerator = start_processes(config, prepared.rank.world_size)
+    if rank() == 0:
+        folder.create()
+    barrier()
+    folder.start_log(rank())
+    tokeniser = ReportTokeniser(prepared.tokenizer, config.data.report)
+    module = build_module(config, prepared.packed, tokeniser)
+    optimizer = build_optimizer(module, config.optimizer, offload=config.zero.offload == "cpu")
+    engine = build_engine(accelerator, module, optimizer)
+    state = _restore(engine, prepared)
+    return _train(engine, state, prepared, tokeniser, stop)
+
+
+def build_module(config: PretrainConfig, packed: PackedSet, tokeniser: ReportTokeniser) -> PretrainModule:
+    """Build the root module; the run's seed alone decides its parameters."""
+    torch.manual_seed(config.train.seed)
+    model = build_model(
+        config.model,
+        image_size=config.data.image_size,
+        tokeniser=tokeniser,
+        pixel_mean=packed.pixel_mean,
+        pixel_std=packed.pixel_std,
+    )
+    objectives = Objectives(config.objectives, channels=config.model.channels, seed=config.train.seed)
+    return PretrainModule(model, objectives, seed=config.train.seed)
+
+
+def _restore(engine: Engine, prepared: Prepared) -> TrainState:
+    config = prepared.config
+    state = TrainState(
+        step=0,
+        seed=config.train.seed,
+        world=world_size(),
+        zero_stage=engine.deepspeed.zero_optimization_stage(),
+        global_batch=config.train.global_batch,
+        data_fingerprint=prepared.packed.fingerprint,
+    )
+    finished = checkpoint.complete_checkpoints(prepared.folder.checkpoints) if prepared.resume else []
+    if not finished:
+        return state
+    loaded = checkpoint.load(engine, finished[-1])
+    loaded.check_same_run(
+        seed=state.seed, global_batch=state.global_batch, data_fingerprint=state.data_fingerprint, folder=finished[-1]
+    )
+    return loaded
+
+
+def _train(
+    engine: Engine, state: TrainState, prepared: Prepared, tokeniser: ReportTokeniser, stop: StopRequest
+) -> int:
+    config, folder = prepared.config, prepared.folder
+    observers, attempt = _observers(engine, state, prepared)
+    validator = Validator(config, prepared.packed, tokeniser, engine)
+    hooks = Hooks(
+        observers=observers,
+        judge=validator.judge,
+        save=_saver(engine, prepared, tokeniser),
+        is_best=_best_rule(folder, config.validation.best_metric),
+    )
+    batches = training_batches(
+        prepared.packed,
+        config.data,
+        tokeniser,
+        seed=config.train.seed,
+        start_step=state.step,
+        global_batch=config.train.global_batch,
+        rank=rank(),
+        world=world_size(),
+    )
+    reason = "failed"
+    try:
+        state = train(engine, batches, state, config, hooks=hooks, stop=stop)
+        reason = "finished" if state.step == config.train.steps else f"stopped by {stop.name or 'another rank'}"
+    finally:
+        for observer in observers:
+            observer.close()
+        if attempt is not None:
+            folder.end_attempt(reason)
+    if rank() == 0:
+        _say_end(state, prepared, reason)
+    return 0
+
+
+def _observers(engine: Engine, state: TrainState, prepared: Prepared) -> tuple[list[Observer], int | None]:
+    if rank() != 0:
+        return [], None
+    config, folder = prepared.config, prepared.folder
+    facts = engine.facts() | {
+        "parameters": sum(getattr(p, "ds_numel", p.numel()) for p in engine.deepspeed.module.parameters()),
+        "threads_per_rank": torch.get_num_threads(),
+        "data_fingerprint": prepared.packed.fingerprint,
+    }
+    attempt = folder.begin_attempt(config, facts=facts, resumed_at=state.step)
+    sys.stderr.write(first_screen(prepared, facts, state))
+    sys.stderr.flush()
+    observers: list[Observer] = [JsonlWriter(folder.metrics, attempt), CollapseWatch()]
+    if config.wandb.enabled:
+        observers.append(
+            WandbWriter(
+                folder.path,
+                project=config.wandb.project,
+                entity=config.wandb.entity,
+                name=config.run.name,
+                config=config.model_dump(mode="json", by_alias=True) | {"facts": facts},
+            )
+        )
+    observers.append(ProgressBar(state.step, config.train.steps))
+    return observers, attempt
+
+
+def first_screen(prepared: Prepared, facts: dict[str, object], state: TrainState) -> str:
+    """Say in ten lines what will happen."""
+    config, packed, folder = prepared.config, prepared.packed, prepared.folder.path
+    counts = packed.counts(config.data.train_split)
+    weights = config.objectives
+    scales = {"global": weights.global_, "local": weights.local, "instance": weights.instance, "modality": weights.modality}
+    epochs = config.train.steps * config.train.global_batch / max(1, counts["samples"])
+    lines = [
+        f"msvl run {config.run.name}" + (f", resumed after step {state.step:,}" if state.step else ""),
+        f"  model       {facts['parameters']:,} parameters, image {config.model.image.family} "
+        f"{config.model.image.width}x{config.model.image.depth}, text {config.model.text.family} "
+        f"{config.model.text.width}x{config.model.text.depth}, shared channels {config.model.channels}",
+        f"  data        {packed.path}: {counts['samples']:,} pairs of {counts['patients']:,} patients, "
+        f"{config.data.image_size} px",
+        "  objectives  " + ", ".join(f"{name} x {part.weight:g}" for name, part in scales.items()),
+        f"  batch       {config.train.global_batch} = {facts['ranks']} ranks x {facts['micro_batch']} x accumulation "
+        f"{facts['accumulation']}",
+        f"  engine      DeepSpeed ZeRO-{facts['zero_stage']}, {facts['precision']}, {facts['device']}, "
+        f"{facts['threads_per_rank']} threads per rank",
+        f"  steps       {state.step:,} -> {config.train.steps:,} ({epochs:.1f} epochs), judged every "
+        f"{config.validation.every:,}, saved every {config.train.save_every:,}",
+        f"  folder      {folder}",
+        "  stop        Ctrl-C once: finishes the step, saves, exits",
+        f"  resume      msvl train {folder}/config.yaml --resume",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _saver(engine: Engine, prepared: Prepared, tokeniser: ReportTokeniser) -> Callable[[TrainState], None]:
+    config, folder = prepared.config, prepared.folder
+
+    def export(weights: dict[str, torch.Tensor], target: Path) -> None:
+        prefix = "model."
+        own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        save_exported(
+            target,
+            config=engine.deepspeed.module.model.config,
+            state_dict=own,
+            tokeniser=tokeniser,
+            data=config.data,
+            sources=[{"name": prepared.packed.name, "licence": prepared.packed.licence}],
+        )
+
+    def save(state: TrainState) -> None:
+        checkpoint.save(engine, state, folder.checkpoints, export=export)
+        if rank() == 0:
+            best = checkpoint.refresh_best(folder.checkpoints, config.validation.best_metric)
+            checkpoint.prune(folder.checkpoints, keep=config.train.keep, best=best)
+        barrier()
+
+    return save
+
+
+def _best_rule(folder: RunFolder, metric: str) -> Callable[[dict[str, float]], bool]:
+    def is_best(judgement: dict[str, float]) -> bool:
+        if not judgement:
+            return False
+        if metric not in judgement:
+            raise CheckpointError(
+                f"validation.best_metric '{metric}' was not measured; measured: {', '.join(sorted(judgement))}"
+            )
+        if rank() != 0:
+            return bool(from_rank_zero(None))
+        saved = [
+            TrainState.read(path / "state.json").judgement.get(metric, float("-inf"))
+            for path in checkpoint.complete_checkpoints(folder.checkpoints)
+        ]
+        return bool(from_rank_zero(judgement[metric] > max(saved, default=float("-inf"))))
+
+    return is_best
+
+
+def _say_end(state: TrainState, prepared: Prepared, reason: str) -> None:
+    folder = prepared.folder.path
+    if reason == "finished":
+        text = f"Finished {state.step:,} steps: {folder}\nNext: msvl evaluate {folder}\n"
+    else:
+        text = f"Run {reason} after step {state.step:,}, saved.\nNext: msvl train {folder}/config.yaml --resume\n"
+    sys.stderr.write(text)

@@ -1,0 +1,70 @@
+"""Exactly what a resume needs beside weights and optimizer: small, and the same on every rank."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from msvl.config.errors import CheckpointError, ClusterError
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """The position of a run."""
+
+    step: int
+    """Optimizer steps done; the next batch is global batch number `step`."""
+    seed: int
+    world: int
+    zero_stage: int
+    global_batch: int
+    data_fingerprint: str
+    """Of the packed set's manifest: another set has another order."""
+    judgement: dict[str, float] = field(default_factory=dict)
+    """Flat metrics of the last judgement at this very step (empty when there was none)."""
+
+    def advanced(self, judgement: dict[str, float] | None = None) -> TrainState:
+        """Return the state one step on."""
+        return replace(self, step=self.step + 1, judgement=judgement or {})
+
+    def write(self, path: Path) -> None:
+        """Write as JSON and flush."""
+        with open(path, "w", encoding="utf-8") as stream:
+            json.dump(asdict(self), stream, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    @classmethod
+    def read(cls, path: Path) -> TrainState:
+        """Read back. Raises CheckpointError when the file is not what `write` made."""
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise CheckpointError(f"{path} cannot be read ({error}): the checkpoint is damaged; remove its folder") from error
+
+    def check_fits(self, world: int, zero_stage: int, folder: Path) -> None:
+        """Raise ClusterError when the checkpoint's optimizer shards do not fit this start."""
+        if self.world != world:
+            raise ClusterError(
+                f"{folder} was saved by {self.world} ranks and this run has {world}: resume with {self.world} ranks"
+            )
+        if self.zero_stage != zero_stage:
+            raise ClusterError(
+                f"{folder} was saved with zero.stage={self.zero_stage} and this run has {zero_stage}: resume with "
+                f"zero.stage={self.zero_stage}"
+            )
+
+    def check_same_run(self, *, seed: int, global_batch: int, data_fingerprint: str, folder: Path) -> None:
+        """Raise CheckpointError when a resume would silently be another run."""
+        for name, was, now in (
+            ("train.seed", self.seed, seed),
+            ("train.global_batch", self.global_batch, global_batch),
+            ("the packed data set (its manifest)", self.data_fingerprint, data_fingerprint),
+        ):
+            if was != now:
+                raise CheckpointError(
+                    f"{folder}: {name} was {was} when this run began and is {now} now: resume with the old value, or "
+                    "choose another run.name"
+                )
