@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import os
-from dataclasses import dataclass
+import warnings
 from datetime import timedelta
 from typing import Any
 
@@ -16,12 +19,14 @@ from msvl.training.config import PretrainConfig
 from msvl.training.zero import deepspeed_dictionary
 
 
-@dataclass(frozen=True)
 class Engine:
     """A DeepSpeed engine around the root module, and where it runs."""
 
-    deepspeed: Any
-    device: torch.device
+    def __init__(self, deepspeed: Any, device: torch.device) -> None:
+        self.deepspeed = deepspeed
+        self.device = device
+        self.gradient_norm = float("nan")
+        """Norm of the whole gradient before clipping, of the last step."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Collective. Return the losses of this rank's share."""
@@ -32,13 +37,13 @@ class Engine:
         for group in self.deepspeed.optimizer.param_groups:
             group["lr"] = lr
         self.deepspeed.backward(loss)
+        norm = None
+        if self.deepspeed.zero_optimization_stage() == 0:  # DeepSpeed does not tell it without ZeRO
+            gradients = [p.grad for p in self.deepspeed.module.parameters() if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm(gradients)
         self.deepspeed.step()
-
-    @property
-    def gradient_norm(self) -> float:
-        """Norm of the whole gradient before clipping, of the last step."""
-        norm = self.deepspeed.get_global_grad_norm()
-        return float(norm) if norm is not None else float("nan")
+        norm = self.deepspeed.get_global_grad_norm() if norm is None else norm
+        self.gradient_norm = float(norm) if norm is not None else float("nan")
 
     def facts(self) -> dict[str, Any]:
         """Return what is really on, read from the engine and not from the configuration."""
@@ -65,6 +70,7 @@ def start_processes(config: PretrainConfig, world: int) -> Any:
     from accelerate import Accelerator, DeepSpeedPlugin
     from accelerate.utils import InitProcessGroupKwargs
 
+    _quiet()
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
     # Files from others never execute code, whatever loads them.
@@ -88,5 +94,13 @@ def start_processes(config: PretrainConfig, world: int) -> Any:
 
 def build_engine(accelerator: Any, module: nn.Module, optimizer: torch.optim.Optimizer) -> Engine:
     """Collective. Wrap the root module: parameters are broadcast from rank 0, optimizer states sharded by stage."""
-    deepspeed_engine, _ = accelerator.prepare(module, optimizer)
+    with contextlib.redirect_stdout(io.StringIO()):  # DeepSpeed prints how it loads its op
+        deepspeed_engine, _ = accelerator.prepare(module, optimizer)
     return Engine(deepspeed=deepspeed_engine, device=accelerator.device)
+
+
+def _quiet() -> None:
+    """Keep the first screen readable: DeepSpeed logs its every setting, and torch warns of names that DeepSpeed uses."""
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed.*")
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.distributed.*")

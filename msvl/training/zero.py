@@ -58,7 +58,6 @@ def deepspeed_dictionary(config: PretrainConfig, world: int) -> dict[str, Any]:
         "communication_data_type": "fp32",
         "prescale_gradients": False,
         "gradient_predivide_factor": 1.0,
-        "sparse_gradients": False,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "zero_optimization": _zero_section(config),
