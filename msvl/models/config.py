@@ -39,8 +39,10 @@ class ImageConfig(Config):
     """Patch side in pixels (ViT-B/16)."""
     stem: Literal["patch", "conv"] = "patch"
     """'patch': the plain projection of pretrained ViTs; 'conv': overlapping 3x3 convolutions, learns faster on little data."""
-    mask_ratio: float = Field(0.5, ge=0, lt=1)
+    mask_ratio: float = Field(0.5, gt=0, lt=1)
     """Share of patches hidden from the masked autoencoder (MaCo: 0.5)."""
+    pooling: Literal["cls", "mean"] = "cls"
+    """The global image feature: the CLS token (the paper's ViT), or the mean of the patch tokens."""
     normalise_target: bool = True
     """Standardise each target patch before the squared error (MAE, MRM)."""
     pixel_mean: float | None = None
@@ -53,9 +55,22 @@ class ImageConfig(Config):
     def _check(self) -> ImageConfig:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        if self.width % 4 or self.decoder.width % 4:
+            raise ValueError("width and decoder.width must be multiples of 4 (sine and cosine of two coordinates)")
         if self.decoder.width % self.decoder.heads:
             raise ValueError(f"decoder.width {self.decoder.width} must be a multiple of decoder.heads {self.decoder.heads}")
+        if self.stem == "conv":
+            self._check_conv_stem()
         return self
+
+    def _check_conv_stem(self) -> None:
+        if self.patch not in (4, 8, 16, 32):
+            raise ValueError(f"stem 'conv' halves the image repeatedly: patch must be 4, 8, 16 or 32, found {self.patch}")
+        step = 8 * self.patch // 2
+        if self.width % step:
+            raise ValueError(f"stem 'conv' with patch {self.patch} needs a width that is a multiple of {step}, found {self.width}")
+        if self.weights is not None:
+            raise ValueError("stem 'conv' fits no published weights: set stem to patch, or weights to null")
 
 
 class TextConfig(Config):
@@ -75,8 +90,10 @@ class TextConfig(Config):
     """Attention heads (BERT-base)."""
     mlp_width: PositiveInt = 3072
     """Channels of the hidden layer of each block (BERT-base)."""
-    mask_ratio: float = Field(0.5, ge=0, lt=1)
+    mask_ratio: float = Field(0.5, gt=0, lt=1)
     """Share of report tokens hidden from the masked language model (MRM: 0.5)."""
+    pooling: Literal["cls", "mean"] = "cls"
+    """The global report feature: the [CLS] token (the paper's BERT), or the mean of all tokens that are not padding."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout; 0 keeps a run independent of the number of ranks."""
 

@@ -1,0 +1,60 @@
+"""The README.md of an exported model: what it is, what it was trained on, what it must not be used for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msvl.data.config import DataConfig
+from msvl.models.msvl_config import MSVLConfig
+
+NOTICE = "For research use. Not a medical device: not for diagnosis or any decision about a patient."
+
+
+def model_card(
+    config: MSVLConfig, *, data: DataConfig, sources: Sequence[Mapping[str, str]], num_parameters: int
+) -> str:
+    """Return the card as Markdown with the YAML head that the hub reads."""
+    image, network, text = config.image_section, config.image_network or {}, config.text_network or {}
+    needs_msvl = (
+        "The image encoder has a convolutional stem, so it needs msvl to load."
+        if image.stem == "conv"
+        else "The image encoder's parameter names are those of transformers' ViTModel (5.x), without the prefix "
+        "`image_encoder.`; the text encoder's are BertModel's, without `text_encoder.`."
+    )
+    trained_on = "\n".join(f"- {source['name']} (licence: {source['licence']})" for source in sources)
+    return f"""---
+library_name: msvl
+tags: [chest-radiograph, vision-language, research-only]
+---
+# Medical semantic vision-language model
+
+{NOTICE}
+
+Radiograph-report foundation model after Huang et al., arXiv 2401.01583: {num_parameters:,} parameters; image encoder
+{image.family} ({network.get("hidden_size")} channels, {network.get("num_hidden_layers")} layers, patches of
+{network.get("patch_size")} px, {config.image_size} px images), text encoder {config.text_section.family}
+({text.get("hidden_size")} channels, {text.get("num_hidden_layers")} layers, {text.get("vocab_size")} tokens), {config.channels}
+shared channels. {needs_msvl}
+
+## Trained on
+
+{trained_on}
+
+The licences of these data sets may limit what may be done with the weights.
+
+## Inputs
+
+Grey images, short side resized to {config.image_size} px and centre-cropped, standardised with mean {config.pixel_mean:.4f} and
+standard deviation {config.pixel_std:.4f} of grey values in [0, 1]. Reports: sections {", ".join(data.report.sections)}, lower case, at most
+{data.report.max_tokens} tokens and {data.report.max_sentences} sentences; the tokenizer is in `tokenizer/`.
+
+## Use
+
+```python
+from msvl.models.exported import load_exported
+
+model = load_exported("FOLDER")  # encode_image(uint8 [B, 1, {config.image_size}, {config.image_size}]), encode_text(tokens)
+```
+
+or `msvl evaluate FOLDER --data PACKED_SET`.
+"""

@@ -1,0 +1,194 @@
+"""Two encoders, two light decoders and their projections: a batch in, embeddings out.
+
+B local batch, N patches, V visible and M masked patches, L token and S sentence capacity, K masked-token capacity,
+F image and E text encoder channels, C shared channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+
+from msvl.config.errors import ConfigError
+from msvl.data.batch import Batch, Tokens
+from msvl.models.families import IMAGE_FAMILIES, TEXT_FAMILIES
+from msvl.models.families.encoded import EncodedImage, ImageEncoder, TextEncoder
+from msvl.models.heads import mean_over_sentences, mean_over_tokens, to_unit_length
+from msvl.models.image_decoder import ImageDecoder, patch_targets
+from msvl.models.masking import MaskedTokens, mask_tokens, patch_noise, split_patches
+from msvl.models.msvl_config import MSVLConfig
+from msvl.models.outputs import Embeddings, ImageEmbeddings, Reconstruction, TextEmbeddings
+from msvl.models.text_decoder import TextDecoder
+
+
+@dataclass(frozen=True)
+class _MaskedImage:
+    embedding: Tensor
+    prediction: Tensor
+    target: Tensor
+
+
+class MSVLModel(PreTrainedModel):
+    """The model that objectives and judgement see."""
+
+    config_class = MSVLConfig
+    base_model_prefix = "msvl"
+    main_input_name = "batch"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+
+    def __init__(self, config: MSVLConfig) -> None:
+        """Build with random weights; `build.build_model` fills in published encoders."""
+        super().__init__(config)
+        image, text = config.image_section, config.text_section
+        encoder = IMAGE_FAMILIES[image.family](dict(config.image_network or {}), image.stem)
+        self.image_encoder: ImageEncoder = encoder
+        self.text_encoder: TextEncoder = TEXT_FAMILIES[text.family](dict(config.text_network or {}), text.dropout)
+        self.grid = config.image_size // encoder.patch
+        self.image_projection = nn.Linear(encoder.width, config.channels)
+        self.patch_projection = nn.Linear(encoder.width, config.channels)
+        self.text_projection = nn.Linear(self.text_encoder.width, config.channels)
+        self.sentence_projection = nn.Linear(self.text_encoder.width, config.channels)
+        self.image_decoder = ImageDecoder(
+            image.decoder, encoder_width=encoder.width, grid=self.grid, patch=encoder.patch
+        )
+        self.vocab_size: int = (config.text_network or {})["vocab_size"]
+        self.text_decoder = TextDecoder(self.text_encoder.width, self.vocab_size)
+        self.image_pooling, self.text_pooling = image.pooling, text.pooling
+        self.image_mask_ratio, self.text_mask_ratio = image.mask_ratio, text.mask_ratio
+        self.normalise_target = image.normalise_target
+        self.post_init()
+        if config.recompute_layers:
+            self.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def forward(self, batch: Batch, *, seed: int, reconstruct: bool) -> Embeddings:
+        """Embed a batch; with `reconstruct` also predict what is hidden in masked copies of it.
+
+        Masks depend on (seed, batch.step, sample id) alone. No shape depends on the data.
+
+        Args:
+            batch: This rank's pairs, on the model's device.
+            seed: The run's.
+            reconstruct: Run the masked passes and the decoders. The masked copy of the reports goes through the text
+                encoder together with the reports, as one batch of 2B.
+        """
+        pixels = self.standardise(batch.images)
+        image = self._embed_image(self.image_encoder(pixels))
+        if not reconstruct:
+            return _joined(image, self.encode_text(batch.tokens))
+        sample = batch.ids.sample
+        masked_image = self._masked_image_pass(pixels, patch_noise(seed, batch.step, sample, self.grid**2))
+        hidden_tokens = mask_tokens(
+            batch.tokens,
+            seed=seed,
+            step=batch.step,
+            sample=sample,
+            mask_ratio=self.text_mask_ratio,
+            mask_id=self.config.mask_token_id,
+            unknown_id=self.config.unknown_token_id,
+            vocab_size=self.vocab_size,
+        )
+        text, masked_text, logits = self._both_text_passes(batch.tokens, hidden_tokens)
+        return replace(
+            _joined(image, text),
+            masked_image=masked_image.embedding,
+            masked_text=masked_text,
+            reconstruction=Reconstruction(
+                patch_prediction=masked_image.prediction,
+                patch_target=masked_image.target,
+                token_logits=logits,
+                token_labels=hidden_tokens.labels,
+            ),
+        )
+
+    def encode_image(self, images: Tensor) -> ImageEmbeddings:
+        """Embed grey uint8 images [B, 1, H, W]. Raises ConfigError when they are not of the model's size."""
+        return self._embed_image(self.image_encoder(self.standardise(images)))
+
+    def encode_text(self, tokens: Tokens) -> TextEmbeddings:
+        """Embed tokenised reports. Raises ConfigError when they are longer than the encoder can read."""
+        self._check_length(tokens)
+        return self._embed_text(self.text_encoder(tokens.input_ids, tokens.attention_mask), tokens)
+
+    def standardise(self, images: Tensor) -> Tensor:
+        """Map uint8 [B, 1, H, W] to the model's dtype with the training set's mean 0 and standard deviation 1."""
+        side = self.config.image_size
+        if images.shape[-2:] != (side, side):
+            found = f"{images.shape[-2]} x {images.shape[-1]}"
+            raise ConfigError(f"images are {found} px but the model was built for {side} px: set data.image_size to {side}")
+        scale, shift = 1 / (255 * self.config.pixel_std), self.config.pixel_mean / self.config.pixel_std
+        return (images.float() * scale - shift).to(self.image_projection.weight.dtype)
+
+    def _embed_image(self, encoded: EncodedImage) -> ImageEmbeddings:
+        features = self._pool_image(encoded)
+        return ImageEmbeddings(
+            image=to_unit_length(self.image_projection(features)),
+            patches=self.patch_projection(encoded.patches),
+            grid=(self.grid, self.grid),
+            features=features,
+        )
+
+    def _pool_image(self, encoded: EncodedImage) -> Tensor:
+        return encoded.cls if self.image_pooling == "cls" else encoded.patches.mean(dim=1)
+
+    def _masked_image_pass(self, pixels: Tensor, noise: Tensor) -> _MaskedImage:
+        split = split_patches(noise, self.image_mask_ratio)
+        encoded = self.image_encoder(pixels, split.visible)
+        return _MaskedImage(
+            embedding=to_unit_length(self.image_projection(self._pool_image(encoded))),
+            prediction=self.image_decoder(encoded.cls, encoded.patches, split),
+            target=patch_targets(
+                pixels, split.masked, patch=self.image_encoder.patch, normalise=self.normalise_target
+            ),
+        )
+
+    def _both_text_passes(self, tokens: Tokens, masked: MaskedTokens) -> tuple[TextEmbeddings, Tensor, Tensor]:
+        """Return embeddings, masked report embeddings [B, C] and logits [B, K, V]."""
+        self._check_length(tokens)
+        both = torch.cat([tokens.input_ids, masked.input_ids])
+        attention = torch.cat([tokens.attention_mask, tokens.attention_mask])
+        hidden, masked_hidden = self.text_encoder(both, attention).chunk(2)
+        places = masked.places.unsqueeze(-1).expand(-1, -1, masked_hidden.shape[-1])
+        logits = self.text_decoder(masked_hidden.gather(1, places))
+        masked_text = to_unit_length(self.text_projection(self._pool_text(masked_hidden, tokens)))
+        return self._embed_text(hidden, tokens), masked_text, logits
+
+    def _embed_text(self, hidden: Tensor, tokens: Tokens) -> TextEmbeddings:
+        filled = tokens.sentence_mask
+        sentences = self.sentence_projection(mean_over_sentences(hidden, tokens.sentence_index, filled.shape[1]))
+        return TextEmbeddings(
+            text=to_unit_length(self.text_projection(self._pool_text(hidden, tokens))),
+            sentences=sentences.masked_fill(~filled.unsqueeze(-1), 0.0),
+            sentence_mask=filled,
+        )
+
+    def _pool_text(self, hidden: Tensor, tokens: Tokens) -> Tensor:
+        return hidden[:, 0] if self.text_pooling == "cls" else mean_over_tokens(hidden, tokens.attention_mask)
+
+    def _check_length(self, tokens: Tokens) -> None:
+        length, limit = tokens.input_ids.shape[1], self.text_encoder.max_tokens
+        if length > limit:
+            raise ConfigError(f"reports have {length} tokens but the text encoder reads {limit}: lower data.report.max_tokens")
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise what is not inside an encoder; encoders have their own rule."""
+        if isinstance(module, (ImageDecoder, TextDecoder)):
+            module.initialise()
+        elif isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            init.zeros_(module.bias)
+
+
+def _joined(image: ImageEmbeddings, text: TextEmbeddings) -> Embeddings:
+    return Embeddings(
+        image=image.image,
+        text=text.text,
+        patches=image.patches,
+        sentences=text.sentences,
+        sentence_mask=text.sentence_mask,
+    )
