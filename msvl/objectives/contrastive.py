@@ -1,0 +1,65 @@
+"""The row/column core of every two-way contrastive loss: each logit is computed by exactly one rank.
+
+Rank r holds the rows of its own b images against all G reports. The image side is a softmax over a row, local to the
+rank; the report side a softmax over a column, whose log-sum-exp is combined across ranks.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from msvl.collectives.gather import gather
+
+EXCLUDED = -1.0e9
+"""Logit of a pair that takes no part: its exponential is exactly 0 in fp32, and unlike -inf it never makes NaN."""
+
+
+def symmetric_cross_entropy(logits: Tensor, own: Tensor, allowed: Tensor | None) -> Tensor:
+    """Collective. Return this rank's share of InfoNCE in both directions, summed.
+
+    Args:
+        logits: [b, G] fp32, own images against all reports.
+        own: [b] columns of the own reports.
+        allowed: [b, G] bool, pairs that take part in the denominators; None is all. Must be symmetric over the batch.
+
+    Returns:
+        Scalar: mean over own images of -log softmax over the row, plus mean over own reports of -log softmax over the
+        column. Its mean over ranks is the loss of the global batch.
+    """
+    if allowed is not None:
+        logits = logits.masked_fill(~allowed, EXCLUDED)
+    positive = logits.gather(1, own.unsqueeze(1)).squeeze(1)
+    rows = logits.logsumexp(dim=1)
+    columns = gather(logits.logsumexp(dim=0).unsqueeze(0)).logsumexp(dim=0)
+    return (rows - positive).mean() + (columns[own] - positive).mean()
+
+
+def cross_entropy_rows(logits: Tensor, own: Tensor, allowed: Tensor | None) -> Tensor:
+    """Return InfoNCE in one direction: mean over rows of -log softmax at the own column."""
+    if allowed is not None:
+        logits = logits.masked_fill(~allowed, EXCLUDED)
+    return torch.nn.functional.cross_entropy(logits, own)
+
+
+def chance_loss(allowed: Tensor | None, logits: Tensor) -> Tensor:
+    """Return the two-way loss of embeddings that tell nothing apart: twice the mean log number of candidates."""
+    if allowed is None:
+        return 2 * torch.log(torch.tensor(float(logits.shape[1]), device=logits.device))
+    return 2 * allowed.sum(dim=1).float().log().mean()
+
+
+def similarity_metrics(logits: Tensor, own: Tensor, allowed: Tensor | None, *, name: str) -> dict[str, Tensor]:
+    """Return in-batch retrieval accuracy (image to report), chance loss and mean logits of positives and negatives."""
+    with torch.no_grad():
+        masked = logits if allowed is None else logits.masked_fill(~allowed, EXCLUDED)
+        positive = logits.gather(1, own.unsqueeze(1)).squeeze(1)
+        negatives = torch.ones_like(logits, dtype=torch.bool) if allowed is None else allowed.clone()
+        negatives.scatter_(1, own.unsqueeze(1), False)
+        count = negatives.sum().clamp(min=1)
+        return {
+            f"{name}_accuracy": (masked.argmax(dim=1) == own).float().mean(),
+            f"{name}_chance": chance_loss(allowed, logits),
+            f"{name}_positive": positive.mean(),
+            f"{name}_negative": (logits * negatives).sum() / count,
+        }

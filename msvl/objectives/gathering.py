@@ -1,0 +1,68 @@
+"""What the objectives see of the other ranks: one gather for both global embeddings, one for the sentences.
+
+b pairs of this rank, G = W * b pairs of all ranks, S sentence capacity, C channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from msvl.collectives.gather import gather, gather_constant
+from msvl.collectives.world import rank
+from msvl.data.batch import SampleIds
+from msvl.models.outputs import Embeddings
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Embeddings and identities of the global batch, rank by rank, with gradient home to the rank that made them."""
+
+    image: Tensor
+    """[G, C] unit length."""
+    text: Tensor
+    """[G, C] unit length."""
+    sentences: Tensor | None
+    """[G, S, C]; None when no objective asks for them."""
+    sentence_mask: Tensor
+    """[G, S] bool."""
+    ids: SampleIds
+    """Of all samples: each [G]."""
+    own: Tensor
+    """[b] places of this rank's pairs among the G."""
+    allowed: Tensor
+    """[b, G] bool: pairs of different text, study and patient, and each pair's own place."""
+
+
+def gather_embeddings(embeddings: Embeddings, ids: SampleIds, *, sentences: bool) -> Gathered:
+    """Collective. Gather what the cross-sample terms contrast against, in fp32.
+
+    Args:
+        embeddings: This rank's.
+        ids: This rank's.
+        sentences: Whether the sentence embeddings are needed too.
+    """
+    b = embeddings.image.shape[0]
+    both = gather(torch.stack([embeddings.image.float(), embeddings.text.float()], dim=1))
+    all_ids = SampleIds.unstack(gather_constant(ids.stacked()))
+    own = torch.arange(b, device=both.device) + rank() * b
+    return Gathered(
+        image=both[:, 0],
+        text=both[:, 1],
+        sentences=gather(embeddings.sentences.float()) if sentences else None,
+        sentence_mask=gather_constant(embeddings.sentence_mask),
+        ids=all_ids,
+        own=own,
+        allowed=distinct_pairs(ids, all_ids, own),
+    )
+
+
+def distinct_pairs(ids: SampleIds, all_ids: SampleIds, own: Tensor) -> Tensor:
+    """Return [b, G] bool: False where another sample shares the report text, the study or the patient."""
+    same = torch.zeros(ids.sample.shape[0], all_ids.sample.shape[0], dtype=torch.bool, device=own.device)
+    for mine, theirs in ((ids.text, all_ids.text), (ids.study, all_ids.study), (ids.patient, all_ids.patient)):
+        same |= mine.unsqueeze(1) == theirs.unsqueeze(0)
+    places = torch.arange(all_ids.sample.shape[0], device=own.device)
+    return ~same | (places.unsqueeze(0) == own.unsqueeze(1))

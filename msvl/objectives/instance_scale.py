@@ -1,0 +1,97 @@
+"""Instance scale, L_im: does this report belong to this image? Hard negatives come from all ranks.
+
+b own pairs, G pairs of all ranks, C channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from msvl.collectives.reduce import total
+from msvl.collectives.world import world_size
+from msvl.models.noise import hash_uniform
+from msvl.objectives.config import InstanceScaleConfig
+from msvl.objectives.scale import ScaleOutput, StepContext
+
+STREAM_TEXT, STREAM_IMAGE = 101, 102
+"""Keep the noise of the two draws apart from each other and from that of the masks."""
+
+
+def draw_negatives(similarity: Tensor, candidates: Tensor, noise: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
+    """Draw one negative per row with probability softmax(similarity / temperature) over the candidates (Gumbel-max).
+
+    Args:
+        similarity: [b, G].
+        candidates: [b, G] bool.
+        noise: [b, G] uniform in [0, 1), keyed so that a draw does not depend on the number of ranks.
+        temperature: Of the softmax.
+
+    Returns:
+        chosen [b] int64, and valid [b] bool (False where a row has no candidate).
+    """
+    # ALBEF's rule as an arg-max; the smallest noise keeps the double logarithm finite.
+    gumbel = -torch.log(-torch.log(noise.double().clamp(min=2.0**-26)))
+    score = similarity.double() / temperature + gumbel
+    return score.masked_fill(~candidates, float("-inf")).argmax(dim=1), candidates.any(dim=1)
+
+
+class InstanceScale(nn.Module):
+    """L_im = binary cross entropy of a matching head over true pairs, (image, negative report) and (negative image, report).
+
+    The two embeddings are concatenated on the channel axis, then two linear layers with a ReLU between (without it
+    the head would be linear in v and t apart and could not tell pairs from non-pairs). The mean is over all such pairs of
+    the global batch; an anchor without an admissible negative contributes its true pair only.
+    """
+
+    def __init__(self, config: InstanceScaleConfig, *, channels: int, seed: int) -> None:
+        super().__init__()
+        width = config.width or channels
+        self._temperature = config.temperature
+        self._seed = seed
+        # Unit-length embeddings have entries of 1 / sqrt(C); the head wants entries near 1.
+        self._gain = channels**0.5
+        self.hidden = nn.Linear(2 * channels, width)
+        self.output = nn.Linear(width, 1)
+
+    def forward(self, context: StepContext) -> ScaleOutput:
+        """Collective. Return the loss of this rank's anchors with negatives from all ranks."""
+        gathered, embeddings = context.gathered, context.embeddings
+        image, text = embeddings.image.float(), embeddings.text.float()
+        text_negative, text_valid = self._draw(context, image, gathered.text, STREAM_TEXT)
+        image_negative, image_valid = self._draw(context, text, gathered.image, STREAM_IMAGE)
+        left = torch.cat([image, image, gathered.image[image_negative]])
+        right = torch.cat([text, gathered.text[text_negative], text])
+        b = image.shape[0]
+        target = torch.cat([torch.ones(b), torch.zeros(2 * b)]).to(image.device)
+        weight = torch.cat([torch.ones(b, device=image.device), text_valid.float(), image_valid.float()])
+        logits = self._match(left, right)
+        losses = binary_cross_entropy_with_logits(logits, target, reduction="none")
+        # The mean over ranks of W * (local sum / global count) is the global mean.
+        loss = world_size() * (losses * weight).sum() / total(weight.sum())
+        return ScaleOutput(loss=loss, metrics=self._metrics(logits.detach(), target, weight))
+
+    def _draw(self, context: StepContext, anchors: Tensor, others: Tensor, stream: int) -> tuple[Tensor, Tensor]:
+        gathered = context.gathered
+        with torch.no_grad():
+            similarity = anchors @ others.T
+            candidates = gathered.allowed.clone().scatter_(1, gathered.own.unsqueeze(1), False)
+            noise = hash_uniform(
+                self._seed, context.step, stream, context.ids.sample.unsqueeze(1), gathered.ids.sample.unsqueeze(0)
+            )
+            return draw_negatives(similarity, candidates, noise, temperature=self._temperature)
+
+    def _match(self, image: Tensor, text: Tensor) -> Tensor:
+        pair = self._gain * torch.cat([image, text], dim=1)
+        return self.output(torch.relu(self.hidden(pair.to(self.hidden.weight.dtype)))).squeeze(1).float()
+
+    def _metrics(self, logits: Tensor, target: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        right = ((logits > 0).float() == target).float()
+        positive = right[target == 1].mean()
+        negatives = (right * weight * (1 - target)).sum() / (weight * (1 - target)).sum().clamp(min=1)
+        return {
+            "matching_accuracy_true_pairs": positive,
+            "matching_accuracy_negatives": negatives,
+            "matching_accuracy_hard": (positive + negatives) / 2,
+        }

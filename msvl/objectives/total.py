@@ -1,0 +1,65 @@
+"""The weighted sum L = l1 L_g + l2 L_l + l3 L_im + l4 L_mr, by an explicit list."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from msvl.data.batch import SampleIds
+from msvl.models.outputs import Embeddings
+from msvl.objectives.config import ObjectivesConfig
+from msvl.objectives.gathering import gather_embeddings
+from msvl.objectives.global_scale import GlobalScale
+from msvl.objectives.instance_scale import InstanceScale
+from msvl.objectives.local_scale import LocalScale
+from msvl.objectives.modality_scale import ModalityScale
+from msvl.objectives.scale import StepContext
+
+OBJECTIVES: dict[str, type[nn.Module]] = {
+    "global": GlobalScale,
+    "local": LocalScale,
+    "instance": InstanceScale,
+    "modality": ModalityScale,
+}
+"""Scale name -> its objective, in the paper's order."""
+
+
+class Objectives(nn.Module):
+    """All scales of weight above 0, with their learnable parameters."""
+
+    def __init__(self, config: ObjectivesConfig, *, channels: int, seed: int) -> None:
+        super().__init__()
+        sections = {
+            "global": config.global_,
+            "local": config.local,
+            "instance": config.instance,
+            "modality": config.modality,
+        }
+        self.weights = {name: section.weight for name, section in sections.items() if section.weight}
+        # nn.ModuleDict takes 'global' as a key only with a suffix that keeps attribute access legal Python.
+        self.scales = nn.ModuleDict(
+            {f"{name}_scale": OBJECTIVES[name](sections[name], channels=channels, seed=seed) for name in self.weights}
+        )
+
+    @property
+    def needs_reconstruction(self) -> bool:
+        """Whether the model must run its masked passes."""
+        return "modality" in self.weights
+
+    def forward(self, embeddings: Embeddings, ids: SampleIds, step: int) -> dict[str, Tensor]:
+        """Collective. Return "total", each scale's unweighted loss, and "metric/..." values.
+
+        Every value is local; its mean over ranks is the global value, and so is the mean of the gradients.
+        """
+        gathered = gather_embeddings(embeddings, ids, sentences="local" in self.weights)
+        context = StepContext(embeddings=embeddings, ids=ids, gathered=gathered, step=step)
+        losses: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
+        for name in self.weights:
+            output = self.scales[f"{name}_scale"](context)
+            losses[name] = output.loss
+            metrics |= {f"metric/{key}": value for key, value in output.metrics.items()}
+        weighted = [self.weights[name] * loss for name, loss in losses.items()]
+        total = weighted[0]
+        for term in weighted[1:]:
+            total = total + term
+        return {"total": total, **losses, **metrics}
