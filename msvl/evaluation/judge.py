@@ -1,0 +1,151 @@
+"""One judgement for both `msvl evaluate` and validation during training: encode once, run every task on the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from msvl.evaluation.config import PROBING_TASKS, EvaluationConfig
+from msvl.evaluation.encoders import (
+    Encodes,
+    PhrasePairs,
+    Tokenises,
+    encode_images,
+    encode_prompts,
+    encode_reports,
+)
+from msvl.evaluation.findings import judgeable
+from msvl.evaluation.material import Figures, Material, Pair, ProbeMaterial
+from msvl.evaluation.prompts import PromptSet, choose_prompts
+from msvl.evaluation.results import SETTINGS
+from msvl.evaluation.tasks import TASKS
+from msvl.evaluation.tasks.zero_shot import ensembles, flat_prompts
+
+if TYPE_CHECKING:
+    from msvl.data.evaluation_set import EvaluationSet
+
+Judgement = dict[str, Figures]
+"""Task -> its figures, as they stand in results.json."""
+
+
+def judge(
+    model: Encodes,
+    tokeniser: Tokenises,
+    held_out: EvaluationSet,
+    *,
+    probe_train: EvaluationSet | None = None,
+    prompts: PromptSet | None = None,
+    config: EvaluationConfig,
+) -> Judgement:
+    """Judge a model on held-out data.
+
+    Args:
+        model: Encoders; put into evaluation mode for the time being.
+        tokeniser: The one the model was trained with.
+        held_out: Images, reports and annotations to judge on.
+        probe_train: Labelled training studies for the probes and the pixel baseline.
+        prompts: Zero-shot prompts; None takes MaCo's template for every finding that can be judged.
+        config: Tasks and how to run them; `resamples=0` and `ridge_probe` during training.
+
+    Returns:
+        {task: figures}.
+
+    Raises:
+        DataError: A task cannot be judged on this data; the message says which and what to do.
+    """
+    material = gather_material(model, tokeniser, held_out, probe_train=probe_train, prompts=prompts, config=config)
+    return run_tasks(material, config)
+
+
+def flatten(judgement: Judgement) -> dict[str, float]:
+    """Return {"task.name": value} of single figures and chance levels, for metrics.jsonl and the best checkpoint."""
+    return {
+        f"{task}.{name}": value
+        for task, figures in judgement.items()
+        for name, value in figures.items()
+        if isinstance(value, float) and name not in SETTINGS
+    }
+
+
+def run_tasks(material: Material, config: EvaluationConfig) -> Judgement:
+    """Run the configured tasks on embeddings."""
+    return {name: TASKS[name](material, config) for name in config.tasks}
+
+
+def gather_material(
+    model: Encodes,
+    tokeniser: Tokenises,
+    held_out: EvaluationSet,
+    *,
+    probe_train: EvaluationSet | None = None,
+    prompts: PromptSet | None = None,
+    config: EvaluationConfig,
+) -> Material:
+    """Encode what the configured tasks need, once."""
+    size = config.batch_size
+    whole, local = None, None
+    if "zero_shot" in config.tasks:
+        prompts = prompts or choose_prompts(judgeable(held_out.labels))
+        if prompts.findings:
+            sides = encode_prompts(model, tokeniser, flat_prompts(prompts), batch_size=size)
+            whole, local = ensembles(prompts, sides.text), ensembles(prompts, sides.sentence)
+    pairs = phrase_pairs(held_out.boxes) if "grounding" in config.tasks else ()
+    phrases = _phrases(model, tokeniser, pairs, batch_size=size)
+    encoded = encode_images(model, held_out.images, batch_size=size, prompts=local, pairs=phrases)
+    reports = None
+    if "retrieval" in config.tasks:
+        reports = encode_reports(model, tokeniser, held_out.sentences, batch_size=size)
+    return Material(
+        images=held_out.images,
+        patients=list(held_out.patients),
+        studies=list(held_out.studies),
+        texts=list(held_out.text_hashes),
+        labels=dict(held_out.labels),
+        encoded=encoded,
+        reports=reports,
+        prompts=prompts,
+        prompt_embeddings=whole,
+        pairs=pairs,
+        probe=_probe_material(model, probe_train, config),
+    )
+
+
+def phrase_pairs(boxes: Sequence[Sequence]) -> tuple[Pair, ...]:
+    """Unite the boxes of one phrase in one image: pairs in order of images, then of first mention.
+
+    Args:
+        boxes: Per image, boxes in pixels of the model's square.
+    """
+    pairs = []
+    for row, own in enumerate(boxes):
+        by_phrase: dict[str, list] = {}
+        for box in own:
+            by_phrase.setdefault(box.phrase, []).append(box)
+        for phrase, group in by_phrase.items():
+            regions = tuple((box.x, box.y, box.w, box.h) for box in group)
+            pairs.append(Pair(row=row, phrase=phrase, finding=group[0].finding, boxes=regions))
+    return tuple(pairs)
+
+
+def _phrases(model: Encodes, tokeniser: Tokenises, pairs: tuple[Pair, ...], *, batch_size: int) -> PhrasePairs | None:
+    if not pairs:
+        return None
+    distinct = sorted({pair.phrase for pair in pairs})
+    place = {phrase: index for index, phrase in enumerate(distinct)}
+    embeddings = encode_prompts(model, tokeniser, distinct, batch_size=batch_size).sentence
+    return PhrasePairs(
+        rows=torch.tensor([pair.row for pair in pairs]),
+        phrases=embeddings[[place[pair.phrase] for pair in pairs]],
+    )
+
+
+def _probe_material(model: Encodes, train: EvaluationSet | None, config: EvaluationConfig) -> ProbeMaterial | None:
+    if train is None or not PROBING_TASKS & set(config.tasks):
+        return None
+    if {"linear_probe", "ridge_probe"} & set(config.tasks):
+        features = encode_images(model, train.images, batch_size=config.batch_size).features
+    else:
+        features = torch.zeros(len(train.images), 0)
+    return ProbeMaterial(features, train.images, dict(train.labels), list(train.patients))

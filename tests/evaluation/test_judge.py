@@ -1,0 +1,170 @@
+"""The whole judgement in a world whose answers are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from msvl.config.errors import DataError
+from msvl.data.study import Box
+from msvl.evaluation.config import EvaluationConfig
+from msvl.evaluation.judge import flatten, judge, phrase_pairs
+from msvl.evaluation.prompts import FindingPrompts, PromptSet
+from tests.evaluation.toy import ToyModel, ToyTokeniser, toy_set
+
+ALL = ("zero_shot", "retrieval", "grounding", "linear_probe", "ridge_probe", "pixel_baseline")
+PROMPTS = PromptSet({"spot": FindingPrompts(("There is a spot.", "a spot"), ("No spot.", "lungs clear"))}, origin="test")
+
+
+def config(**changes: object) -> EvaluationConfig:
+    return EvaluationConfig(**({"resamples": 100, "batch_size": 7} | changes))
+
+
+def test_a_model_that_sees_everything_gets_full_marks() -> None:
+    figures = judge(
+        ToyModel(), ToyTokeniser(), toy_set(), probe_train=toy_set(96, prefix="t"), prompts=PROMPTS, config=config(tasks=ALL)
+    )
+    assert list(figures) == list(ALL)
+    assert figures["zero_shot"]["auc_mean"] == 1.0
+    assert figures["zero_shot"]["auc_mean_local"] == 1.0
+    assert figures["zero_shot"]["auc_mean_both"] == 1.0
+    assert figures["retrieval"]["report_r1"] == 1.0
+    assert figures["retrieval"]["image_r1"] == 1.0
+    assert figures["grounding"]["pointing"] == 1.0
+    assert figures["grounding"]["cnr"] > 2.0
+    assert figures["grounding"]["miou"] > 0.5
+    assert figures["linear_probe"]["auc_mean"] == 1.0
+    assert figures["ridge_probe"]["auc_mean"] == 1.0
+    assert figures["pixel_baseline"]["auc_mean"] == 1.0
+
+
+def test_a_blind_model_is_at_chance_everywhere() -> None:
+    figures = judge(
+        ToyModel(blind=True), ToyTokeniser(), toy_set(), probe_train=toy_set(96, prefix="t"), prompts=PROMPTS,
+        config=config(tasks=ALL),
+    )  # fmt: skip
+    assert figures["zero_shot"]["auc_mean"] == 0.5
+    for name in ("report_r1", "report_r5", "image_r10"):
+        assert figures["retrieval"][name] == pytest.approx(figures["retrieval"][f"{name}_chance"])
+    assert figures["grounding"]["cnr"] == 0.0
+    assert figures["grounding"]["miou"] == 0.0
+    assert figures["grounding"]["pointing"] == pytest.approx(figures["grounding"]["pointing_chance"])
+    assert figures["linear_probe"]["auc_mean"] == 0.5
+
+
+def test_chance_of_retrieval_counts_the_normal_reports_as_equal() -> None:
+    figures = judge(ToyModel(), ToyTokeniser(), toy_set(), config=config(tasks=("retrieval",)))
+    assert figures["retrieval"]["report_r1_chance"] > 5 / 48  # a third of the reports say the same
+
+
+def test_every_headline_has_an_interval_that_holds_it() -> None:
+    noisy = toy_set(noise=0.9)
+    figures = judge(
+        ToyModel(), ToyTokeniser(), noisy, probe_train=toy_set(96, prefix="t", noise=0.9), prompts=PROMPTS, config=config()
+    )
+    for task, names in {
+        "zero_shot": ("auc_mean",),
+        "retrieval": ("report_r1", "report_r5", "report_r10", "image_r5"),
+        "grounding": ("cnr", "miou", "pointing"),
+        "linear_probe": ("auc_mean",),
+    }.items():
+        for name in names:
+            low, high = figures[task][f"{name}_interval"]
+            assert low <= figures[task][name] <= high, (task, name)
+
+
+def test_no_intervals_without_resamples() -> None:
+    figures = judge(ToyModel(), ToyTokeniser(), toy_set(), prompts=PROMPTS, config=config(tasks=("zero_shot",), resamples=0))
+    assert not [name for name in figures["zero_shot"] if name.endswith("_interval")]
+
+
+def test_the_result_does_not_depend_on_the_batch_size() -> None:
+    first, second = (
+        judge(ToyModel(), ToyTokeniser(), toy_set(noise=0.5), prompts=PROMPTS,
+              config=config(tasks=("zero_shot", "retrieval", "grounding"), batch_size=size, resamples=0))
+        for size in (5, 48)
+    )  # fmt: skip
+    assert flatten(first) == pytest.approx(flatten(second), rel=1e-5)
+
+
+def test_uncertain_and_unknown_labels_are_skipped() -> None:
+    held_out = toy_set()
+    held_out.labels["spot"][:6] = [-1, -2, -1, -2, -1, -2]
+    figures = judge(ToyModel(), ToyTokeniser(), held_out, prompts=PROMPTS, config=config(tasks=("zero_shot",)))
+    counts = figures["zero_shot"]["positives"]["spot"], figures["zero_shot"]["negatives"]["spot"]
+    assert counts == (28, 14)
+    assert figures["zero_shot"]["auc_mean"] == 1.0
+
+
+def test_the_score_can_be_chosen_and_the_others_stand_beside() -> None:
+    chosen = config(tasks=("zero_shot",), zero_shot_score="local", resamples=0)
+    figures = judge(ToyModel(), ToyTokeniser(), toy_set(), prompts=PROMPTS, config=chosen)["zero_shot"]
+    assert {"auc_mean", "auc_mean_global", "auc_mean_both"} <= set(figures)
+    assert "auc_mean_local" not in figures
+    assert figures["score"] == "local"
+
+
+def test_one_image_per_study_takes_part_in_retrieval() -> None:
+    held_out = toy_set()
+    held_out.studies = [f"s{row // 2}" for row in range(48)]
+    figures = judge(ToyModel(), ToyTokeniser(), held_out, config=config(tasks=("retrieval",)))
+    assert figures["retrieval"]["gallery"] == 24
+
+
+def test_the_model_is_judged_in_evaluation_mode_and_given_back_as_it_was() -> None:
+    model = ToyModel().train()
+    judge(model, ToyTokeniser(), toy_set(), config=config(tasks=("retrieval",)))
+    assert model.training
+    assert set(model.modes) == {False}
+
+
+def test_a_patient_on_both_sides_stops_the_probe() -> None:
+    train = toy_set(96, prefix="t")
+    train.patients[5] = "p3"
+    with pytest.raises(DataError, match=r"^1 patients \(one is p3\) are in both .* pack the set again"):
+        judge(ToyModel(), ToyTokeniser(), toy_set(), probe_train=train, config=config(tasks=("linear_probe",)))
+
+
+def test_a_probe_without_training_studies_says_so() -> None:
+    with pytest.raises(DataError, match="the linear probe needs training studies with labels"):
+        judge(ToyModel(), ToyTokeniser(), toy_set(), config=config(tasks=("linear_probe",)))
+
+
+def test_zero_shot_without_a_finding_of_both_classes_says_so() -> None:
+    held_out = toy_set()
+    held_out.labels = {"spot": np.ones(48, dtype=np.int64)}
+    with pytest.raises(DataError, match="needs a finding with positive and negative labels"):
+        judge(ToyModel(), ToyTokeniser(), held_out, config=config(tasks=("zero_shot",)))
+
+
+def test_grounding_without_boxes_says_so() -> None:
+    held_out = toy_set()
+    held_out.boxes = [[] for _ in range(48)]
+    with pytest.raises(DataError, match="grounding needs phrases with boxes"):
+        judge(ToyModel(), ToyTokeniser(), held_out, config=config(tasks=("grounding",)))
+
+
+def test_a_box_outside_the_square_is_counted_and_left_out() -> None:
+    held_out = toy_set()
+    held_out.boxes[1] = [Box("There is a spot.", 100, 100, 5, 5, "spot")]
+    figures = judge(ToyModel(), ToyTokeniser(), held_out, config=config(tasks=("grounding",)))["grounding"]
+    assert (figures["pairs"], figures["pairs_outside_crop"]) == (31, 1)
+    assert figures["pointing"] == 1.0
+
+
+def test_boxes_of_one_phrase_in_one_image_are_one_pair() -> None:
+    boxes = [[Box("a", 0, 0, 1, 1), Box("b", 1, 1, 1, 1), Box("a", 2, 2, 1, 1)], [Box("a", 3, 3, 1, 1)]]
+    pairs = phrase_pairs(boxes)
+    assert [(pair.row, pair.phrase, len(pair.boxes)) for pair in pairs] == [(0, "a", 2), (0, "b", 1), (1, "a", 1)]
+
+
+def test_intervals_are_wider_when_patients_have_many_images() -> None:
+    torch.manual_seed(0)
+    one, many = toy_set(noise=0.9), toy_set(noise=0.9)
+    many.patients = [f"p{row // 12}" for row in range(48)]
+    widths = []
+    for held_out in (one, many):
+        figures = judge(ToyModel(), ToyTokeniser(), held_out, config=config(tasks=("grounding",)))["grounding"]
+        widths.append(figures["cnr_interval"][1] - figures["cnr_interval"][0])
+    assert widths[0] != widths[1]

@@ -1,0 +1,113 @@
+"""Grounding figures against cases computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from msvl.evaluation.maps import (
+    box_masks,
+    contrast_to_noise,
+    cosine_maps,
+    mean_iou,
+    pointing_hits,
+    stretch,
+    upsample,
+)
+
+
+def test_cosine_maps_are_row_major_and_scale_free() -> None:
+    patches = torch.zeros(1, 6, 2)
+    patches[0, 4] = torch.tensor([3.0, 4.0])  # row 1, column 1 of a 2 x 3 grid
+    maps = cosine_maps(patches, torch.tensor([[10.0, 0.0]]), (2, 3))
+    assert maps.shape == (1, 2, 3)
+    assert maps[0, 1, 1].item() == pytest.approx(0.6)
+    assert maps.abs().sum().item() == pytest.approx(0.6)
+
+
+def test_upsampling_keeps_the_centres_of_patches() -> None:
+    maps = upsample(torch.tensor([[[0.0, 1.0], [0.0, 1.0]]]), (4, 4))
+    assert maps[0, 0].tolist() == pytest.approx([0.0, 0.25, 0.75, 1.0])  # align_corners would give 0, 1/3, 2/3, 1
+
+
+def test_smoothing_agrees_with_scipy() -> None:
+    grid = torch.rand(1, 14, 14, generator=torch.Generator().manual_seed(0))
+    smooth = upsample(grid, (14, 14), sigma=1.5)[0]
+    assert smooth.numpy() == pytest.approx(gaussian_filter(grid[0].numpy(), 1.5, mode="mirror"), abs=1e-3)
+
+
+def test_smoothing_is_off_by_default() -> None:
+    grid = torch.rand(1, 4, 4)
+    assert torch.equal(upsample(grid, (4, 4)), grid)
+
+
+def test_overlapping_boxes_are_a_union() -> None:
+    mask = box_masks([[(0, 0, 2, 2), (1, 1, 2, 2)]], (4, 4))[0]
+    assert mask.dtype == torch.bool
+    assert mask.sum().item() == 7
+
+
+def test_boxes_are_clipped_to_the_square() -> None:
+    mask = box_masks([[(-5, 3, 100, 100)], [(10, 10, 5, 5)]], (4, 4))
+    assert mask[0].int().tolist() == [[0] * 4] * 3 + [[1] * 4]
+    assert not mask[1].any()
+
+
+def test_a_pixel_belongs_to_the_box_that_covers_its_centre() -> None:
+    mask = box_masks([[(0.6, 0.0, 1.0, 1.0)]], (1, 3))[0]
+    assert mask[0].tolist() == [False, True, False]  # 0.6 ... 1.6 covers the centre 1.5 and not 0.5
+
+
+def test_contrast_to_noise_by_hand() -> None:
+    maps = torch.tensor([[[3.0, 5.0], [0.0, 2.0]]])
+    masks = torch.tensor([[[True, True], [False, False]]])
+    # Inside: mean 4, variance 1; outside: mean 1, variance 1.
+    assert contrast_to_noise(maps, masks)[0].item() == pytest.approx(3 / math.sqrt(2))
+    assert contrast_to_noise(-maps, masks)[0].item() == pytest.approx(-3 / math.sqrt(2))
+
+
+def test_contrast_to_noise_of_a_constant_map_is_zero() -> None:
+    masks = torch.tensor([[[True, False], [False, False]]])
+    assert contrast_to_noise(torch.full((1, 2, 2), 0.3), masks)[0].item() == 0.0
+
+
+def test_contrast_to_noise_is_undefined_without_an_outside() -> None:
+    assert contrast_to_noise(torch.rand(1, 2, 2), torch.ones(1, 2, 2, dtype=torch.bool)).isnan().all()
+
+
+def test_stretching_spans_minus_one_to_one_per_map() -> None:
+    stretched = stretch(torch.tensor([[[0.0, 5.0], [10.0, 2.5]], [[1.0, 1.0], [1.0, 1.0]]]))
+    assert stretched[0].tolist() == [[-1.0, 0.0], [1.0, -0.5]]
+    assert stretched[1].tolist() == [[-1.0, -1.0], [-1.0, -1.0]]
+
+
+def test_mean_iou_by_hand() -> None:
+    # Stretched values: 1.0, 0.34, 0.0, -1.0; region: the first and the third pixel.
+    maps = torch.tensor([[[1.0, 0.34], [0.0, -1.0]]])
+    masks = torch.tensor([[[True, False], [True, False]]])
+    # Thresholds .1 .2 .3 keep pixels 1 and 2 (IoU 1/3), .4 and .5 keep pixel 1 (IoU 1/2).
+    assert mean_iou(maps, masks)[0].item() == pytest.approx((3 / 3 + 2 / 2) / 5)
+
+
+def test_mean_iou_of_a_perfect_map_is_one() -> None:
+    masks = torch.zeros(1, 8, 8, dtype=torch.bool)
+    masks[0, 2:4, 3:6] = True
+    assert mean_iou(masks.float(), masks)[0].item() == 1.0
+
+
+def test_pointing_shares_equal_maxima() -> None:
+    masks = torch.tensor([[[True, False], [False, False]]])
+    assert pointing_hits(torch.tensor([[[2.0, 1.0], [0.0, 0.0]]]), masks)[0].item() == 1.0
+    assert pointing_hits(torch.zeros(1, 2, 2), masks)[0].item() == 0.25
+
+
+def test_noise_maps_have_no_contrast_on_average() -> None:
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.zeros(400, 16, 16, dtype=torch.bool)
+    masks[:, 2:8, 3:9] = True
+    values = contrast_to_noise(torch.randn(400, 16, 16, generator=generator), masks)
+    assert abs(values.mean().item()) < 4 * values.std().item() / np.sqrt(400)
