@@ -1,0 +1,117 @@
+"""Radiographs: read from a source, pack as grey JPEG, decode to the model's square. One decode path for train and test.
+
+Libraries: simplejpeg decodes grey JPEGs fastest and scales while decoding; OpenCV resizes and warps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from msvl.config.errors import DataError
+from msvl.data.config import AugmentConfig
+
+JPEG_QUALITY = 90
+
+
+def read_image(path: Path, where: str) -> np.ndarray:
+    """Read a PNG or JPEG of 8 or 16 bits as grey [H, W], upright by its EXIF orientation.
+
+    Raises DataError naming `where` and the file when it is missing or is no image.
+    """
+    if not path.is_file():
+        raise DataError(f"{where}: there is no image file {path.name} in {path.parent}")
+    data = np.fromfile(path, dtype=np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE) if data.size else None
+    if image is None:
+        raise DataError(f"{where}: {path.name} is empty, cut short or no image that can be decoded")
+    return image
+
+
+def to_eight_bit(image: np.ndarray) -> np.ndarray:
+    """Map 16-bit values to 8 bits by the image's own range (12-bit data in 16-bit files would come out black)."""
+    if image.dtype == np.uint8:
+        return image
+    low, high = float(image.min()), float(image.max())
+    scaled = (image.astype(np.float32) - low) * (255.0 / max(high - low, 1.0))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def shrink(image: np.ndarray, short_side: int) -> np.ndarray:
+    """Shrink so that the short side is `short_side` pixels; smaller images stay as they are."""
+    height, width = image.shape[:2]
+    if min(height, width) <= short_side:
+        return image
+    scale = short_side / min(height, width)
+    size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def encode_jpeg(image: np.ndarray) -> bytes:
+    """Encode grey uint8 [H, W] as JPEG."""
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(image[:, :, None]), JPEG_QUALITY, colorspace="GRAY")
+
+
+def decode_jpeg(data: bytes, at_least: int = 0) -> np.ndarray:
+    """Decode to grey uint8 [H, W]; at half size when both sides then still have `at_least` pixels (0: whole).
+
+    Raises ValueError when the bytes are no whole JPEG.
+    """
+    height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+    if at_least and min(height, width) >= 2 * at_least:
+        half_height, half_width = -(-height // 2), -(-width // 2)
+        return simplejpeg.decode_jpeg(data, "GRAY", min_height=half_height, min_width=half_width)[:, :, 0]
+    return simplejpeg.decode_jpeg(data, "GRAY")[:, :, 0]
+
+
+@dataclass(frozen=True)
+class Square:
+    """Where the model's square lies in an image: pixel = offset + scale * position in the square."""
+
+    left: float
+    top: float
+    side: float
+    """Of the square in image pixels."""
+
+
+def centre_square(height: int, width: int) -> Square:
+    """Return the largest centred square."""
+    side = min(height, width)
+    return Square(left=(width - side) / 2, top=(height - side) / 2, side=side)
+
+
+def evaluation_image(data: bytes, size: int) -> np.ndarray:
+    """Decode, cut the centred square and resize it to [size, size] uint8."""
+    image = decode_jpeg(data, at_least=size)
+    square = centre_square(*image.shape)
+    top, left, side = round(square.top), round(square.left), round(square.side)
+    crop = image[top : top + side, left : left + side]
+    if side == size:
+        return np.ascontiguousarray(crop)
+    return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
+
+
+def training_image(data: bytes, size: int, augment: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """Decode and augment to [size, size] uint8; the numbers drawn depend on `rng` alone."""
+    if not augment.enabled:
+        return evaluation_image(data, size)
+    area, across, down, turn, light, gain = rng.random(6)
+    share = math.sqrt(augment.scale[0] + area * (augment.scale[1] - augment.scale[0]))
+    image = decode_jpeg(data, at_least=math.ceil(size / math.sqrt(augment.scale[0])))
+    height, width = image.shape
+    side = share * min(height, width)
+    centre = (side / 2 + across * (width - side), side / 2 + down * (height - side))
+    angle = (2 * turn - 1) * augment.rotation_degrees
+    matrix = cv2.getRotationMatrix2D(centre, angle, size / side)
+    matrix[:, 2] += size / 2 - np.asarray(centre)
+    if side > 1.5 * size:  # a plain bilinear warp would alias
+        image = cv2.blur(image, (2, 2))
+    warped = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    alpha = 1 + (2 * gain - 1) * augment.contrast
+    beta = 255 * (2 * light - 1) * augment.brightness + 128 * (1 - alpha)
+    return cv2.convertScaleAbs(np.clip(warped.astype(np.float32) * alpha + beta, 0, 255))
