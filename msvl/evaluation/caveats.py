@@ -21,20 +21,20 @@ def _about_data(data: Mapping[str, Any]) -> list[str]:
     lines = []
     if data["name"].startswith("phantom"):
         lines.append(
-            "The radiographs and reports are simulated: the figures show that the training and the judgement work, and say "
+            "The radiographs and reports are simulated: the figures show that training and judgement work, and say "
             "nothing about patients."
         )
     if data["patients"] < FEW_PATIENTS:
         lines.append(
-            f"Only {data['patients']:,} patients were judged: the figures prove that the job runs from end to end, not how good "
-            "the model is; look at the width of the intervals."
+            f"Only {data['patients']:,} patients were judged: the figures prove that the job runs from end to end, not "
+            "how good the model is; look at the width of the intervals."
         )
     lines.append("Nothing here was tested in a clinic: research use, not a medical device.")
     return lines
 
 
 def _about_figures(figures: Mapping[str, Any]) -> list[str]:
-    lines = []
+    lines = [f"Not judged: {found['left_out']}." for found in figures.values() if "left_out" in found]
     for task, name, title in (
         ("zero_shot", "auc_mean", "zero-shot AUC"),
         ("retrieval", "report_r5", "report R@5"),
@@ -62,22 +62,22 @@ def _about_figures(figures: Mapping[str, Any]) -> list[str]:
 def _about_method(headline: Mapping[str, Any]) -> list[str]:
     figures = headline["figures"]
     lines = [
-        "The intervals are about which patients were drawn, not about the luck of training: one run, one seed. The retrieval "
-        "gallery stays the same in every resample."
+        "The intervals are about which patients were drawn, not about the luck of training: one run, one seed. The "
+        "retrieval gallery stays the same in every resample."
     ]
-    if "retrieval" in figures:
+    if "gallery" in figures.get("retrieval", {}):
         found = figures["retrieval"]
         lines.append(
-            f"Retrieval is over {found['gallery']:,} studies with {found['distinct_texts']:,} different texts; equal texts count "
-            "as hits, in the figures and in the chance level. Larger galleries give lower figures."
+            f"Retrieval is over {found['gallery']:,} studies with {found['distinct_texts']:,} different texts; equal "
+            "texts count as hits, in the figures and in the chance level. Larger galleries give lower figures."
         )
-    if "zero_shot" in figures:
+    if "prompts" in figures.get("zero_shot", {}):
         found = figures["zero_shot"]
         lines.append(
-            f"Zero-shot figures hold for these prompts ({found['prompts']}, digest {found['prompts_digest']}, {found['score']} "
-            "score); other wordings give other figures."
+            f"Zero-shot figures hold for these prompts ({found['prompts']}, digest {found['prompts_digest']}, "
+            f"{found['score']} score); other wordings give other figures."
         )
-    if "grounding" in figures:
+    if "flavour" in figures.get("grounding", {}):
         lines.append(f"Grounding: {figures['grounding']['flavour']}. Other flavours give other figures.")
     lines.append("The checkpoint was chosen on the validation split, never on the split judged here.")
     return lines

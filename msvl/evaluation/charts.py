@@ -87,7 +87,7 @@ def track(
     chance: float | None = None,
     untrained: float | None = None,
 ) -> str:
-    """Return an SVG scale with the figure, its interval as a bar, the untrained model as a ring and chance as a tick."""
+    """Return an SVG scale: the figure, its interval as a bar, the untrained model as a ring, chance as a tick."""
     low = min(scale[0], value, *(item for item in (chance, untrained) if item is not None))
     high = max(scale[1], value, *(bounds or ()))
 

@@ -66,7 +66,7 @@ def build_config(arguments: argparse.Namespace) -> EvaluationConfig:
         "seed": arguments.seed,
     }
     if arguments.tasks is not None:
-        chosen["tasks"] = tuple(name.strip() for name in arguments.tasks.split(",") if name.strip())
+        chosen |= {"tasks": tuple(name.strip() for name in arguments.tasks.split(",") if name.strip()), "strict": True}
     from pydantic import ValidationError
 
     try:

@@ -23,6 +23,8 @@ class EvaluationConfig(Config):
 
     tasks: tuple[TaskName, ...] = DEFAULT_TASKS
     """Tasks to run."""
+    strict: bool = False
+    """Stop when the data cannot judge a task (no boxes, no labels), instead of leaving it out and saying why."""
     resamples: int = Field(1000, ge=0)
     """Bootstrap draws over patients (CheXzero: 1,000); 0 gives no intervals, as during training."""
     seed: int = Field(0, ge=0)
@@ -30,7 +32,7 @@ class EvaluationConfig(Config):
     batch_size: PositiveInt = 64
     """Images per forward pass."""
     zero_shot_score: Literal["global", "local", "both"] = "global"
-    """Headline: 'global' cosine of image and prompt (MaCo, CheXzero), 'local' best patch, 'both' their mean (GLoRIA)."""
+    """Headline: 'global' cosine of image and prompt (MaCo, CheXzero), 'local' best patch, 'both' the mean (GLoRIA)."""
     grounding_sigma: NonNegativeFloat = 0.0
     """Gaussian on the patch grid before upsampling, in patches (BioViL, MaCo: 1.5 on 14 x 14); 0 suits small grids."""
     probe_samples: PositiveInt = 2000

@@ -22,12 +22,12 @@ from msvl.data.packed import PackedSet
 from msvl.data.tokenise import ReportTokeniser
 from msvl.evaluation.config import DEFAULT_TASKS, PROBING_TASKS, EvaluationConfig
 from msvl.evaluation.examples import write_examples
+from msvl.evaluation.figures import with_untrained, write_json
 from msvl.evaluation.findings import judgeable
 from msvl.evaluation.judge import Judgement, gather_material, run_tasks
 from msvl.evaluation.locate import WEIGHTS, ModelPlace
 from msvl.evaluation.material import Material
 from msvl.evaluation.prompts import PromptSet, choose_prompts
-from msvl.evaluation.results import with_untrained, write_json
 from msvl.models.exported import ExportSettings, export_settings, load_exported
 from msvl.models.msvl_model import MSVLModel
 
@@ -71,6 +71,7 @@ class Stopwatch:
     """Seconds per phase."""
 
     def __init__(self, say: Say) -> None:
+        """Start with no phase."""
         self.seconds: dict[str, float] = {}
         self._say = say
 
@@ -130,15 +131,24 @@ def read_sets(request: Request, settings: ExportSettings) -> Sets:
     held_out = _read(packed, request.split, settings, limit=request.limit)
     probe_train = None
     if PROBING_TASKS & set(config.tasks):
-        if request.split == PROBE_SPLIT:
-            raise DataError(
-                f"the probes are fitted on split {PROBE_SPLIT}: judge another one, or leave them out with --tasks"
-            )
-        probe_train = _read(packed, PROBE_SPLIT, settings, limit=config.probe_samples)
+        probe_train = _probe_set(packed, request, settings)
     prompts = None
     if "zero_shot" in config.tasks:
         prompts = choose_prompts(judgeable(held_out.labels), packed_folder=Path(packed.path), file=request.prompts)
     return Sets(packed, held_out, probe_train, prompts)
+
+
+def _probe_set(packed: PackedSet, request: Request, settings: ExportSettings) -> EvaluationSet | None:
+    """Return training studies for the probes: of the judged set, else of the set that the model was trained on."""
+    if request.split == PROBE_SPLIT:
+        raise DataError(
+            f"the probes are fitted on split {PROBE_SPLIT}: judge another one, or leave them out with --tasks"
+        )
+    if not packed.counts(PROBE_SPLIT)["samples"]:
+        if request.place.run is None:
+            return None
+        packed = PackedSet.open(training_data(request.place).path)
+    return _read(packed, PROBE_SPLIT, settings, limit=request.config.probe_samples)
 
 
 def training_data(place: ModelPlace) -> DataConfig:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from einops import rearrange
 
+from msvl.evaluation.figures import write_json
 from msvl.evaluation.maps import box_masks, contrast_to_noise, mean_iou, upsample
 from msvl.evaluation.material import Material
 from msvl.evaluation.render import overlay, radiograph
-from msvl.evaluation.results import write_json
 from msvl.evaluation.tasks.retrieval import first_of_each
 
 NEAREST = 3

@@ -16,10 +16,10 @@ from msvl.evaluation.encoders import (
     encode_prompts,
     encode_reports,
 )
+from msvl.evaluation.figures import SETTINGS
 from msvl.evaluation.findings import judgeable
-from msvl.evaluation.material import Figures, Material, Pair, ProbeMaterial
+from msvl.evaluation.material import Figures, Material, NotJudgeable, Pair, ProbeMaterial
 from msvl.evaluation.prompts import PromptSet, choose_prompts
-from msvl.evaluation.results import SETTINGS
 from msvl.evaluation.tasks import TASKS
 from msvl.evaluation.tasks.zero_shot import ensembles, flat_prompts
 
@@ -53,7 +53,8 @@ def judge(
         {task: figures}.
 
     Raises:
-        DataError: A task cannot be judged on this data; the message says which and what to do.
+        NotJudgeable: With `config.strict`, when the data cannot judge a task; the message says what to do.
+        DataError: A patient is in both sets.
     """
     material = gather_material(model, tokeniser, held_out, probe_train=probe_train, prompts=prompts, config=config)
     return run_tasks(material, config)
@@ -70,8 +71,17 @@ def flatten(judgement: Judgement) -> dict[str, float]:
 
 
 def run_tasks(material: Material, config: EvaluationConfig) -> Judgement:
-    """Run the configured tasks on embeddings."""
-    return {name: TASKS[name](material, config) for name in config.tasks}
+    """Run the configured tasks on embeddings; one that the data cannot judge becomes {"left_out": why}."""
+    return {name: _run_task(name, material, config) for name in config.tasks}
+
+
+def _run_task(name: str, material: Material, config: EvaluationConfig) -> Figures:
+    try:
+        return TASKS[name](material, config)
+    except NotJudgeable as error:
+        if config.strict:
+            raise
+        return {"left_out": str(error)}
 
 
 def gather_material(

@@ -10,11 +10,13 @@ from msvl.evaluation.tables import Table
 
 KEY = (
     '<p class="quiet">'
-    '<span class="key"><svg viewBox="0 0 18 14" aria-hidden="true"><rect x="1" y="3" width="16" height="8" rx="4" class="bar"/>'
+    '<span class="key"><svg viewBox="0 0 18 14" aria-hidden="true">'
+    '<rect x="1" y="3" width="16" height="8" rx="4" class="bar"/>'
     '<circle cx="9" cy="7" r="4.5" class="dot"/></svg>trained, with its 95 % interval</span>'
     '<span class="key"><svg viewBox="0 0 18 14" aria-hidden="true"><circle cx="9" cy="7" r="4.5" class="ring"/></svg>'
     "untrained twin</span>"
-    '<span class="key"><svg viewBox="0 0 18 14" aria-hidden="true"><line x1="9" x2="9" y1="0" y2="14" class="chance"/></svg>'
+    '<span class="key"><svg viewBox="0 0 18 14" aria-hidden="true">'
+    '<line x1="9" x2="9" y1="0" y2="14" class="chance"/></svg>'
     "chance</span></p>"
 )
 

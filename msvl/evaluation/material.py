@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from msvl.config.errors import DataError
 from msvl.evaluation.bootstrap import Interval
 from msvl.evaluation.encoders import EncodedImages
 from msvl.evaluation.prompts import PromptSet
@@ -64,6 +65,10 @@ class Material:
     pairs: tuple[Pair, ...] = ()
     """Aligned with `encoded.pair_maps`."""
     probe: ProbeMaterial | None = None
+
+
+class NotJudgeable(DataError):
+    """The data lacks what a task needs: an error where the task was asked for by name, else it is left out."""
 
 
 def put(figures: Figures, name: str, value: float, interval: Interval) -> None:

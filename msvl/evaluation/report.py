@@ -14,8 +14,9 @@ from msvl.config.errors import DataError
 from msvl.evaluation import markup
 from msvl.evaluation.caveats import caveats
 from msvl.evaluation.charts import line_chart, track
-from msvl.evaluation.results import read_json
-from msvl.evaluation.run_record import RunRecord, read_run, write_results
+from msvl.evaluation.report_examples import grounding_section, pairs_section
+from msvl.evaluation.results import write_results
+from msvl.evaluation.run_record import RunRecord, read_run
 from msvl.evaluation.tables import (
     HEADLINES,
     REPORTED,
@@ -46,12 +47,11 @@ SCALE_COLOURS = {
 }
 
 
-def write_report(run: Path, *, seconds: Mapping[str, float] | None = None) -> tuple[Path, dict[str, Any]]:
+def write_report(run: Path) -> tuple[Path, dict[str, Any]]:
     """Write `report.html` and `results.json` into a run folder.
 
     Args:
         run: Run folder, with metrics, evaluations or both.
-        seconds: Seconds per phase that the run folder does not know (setting up, packing).
 
     Returns:
         The page's path and the content of results.json.
@@ -59,9 +59,8 @@ def write_report(run: Path, *, seconds: Mapping[str, float] | None = None) -> tu
     Raises:
         DataError: The folder is missing, empty, damaged or cannot be written.
     """
-    record = read_run(run)
-    results = write_results(record, seconds=seconds)
-    page = render(record, results)
+    results = write_results(run)
+    page = render(read_run(run), results)
     path = run / "report.html"
     try:
         path.write_text(page, encoding="utf-8")
@@ -82,7 +81,7 @@ def render(record: RunRecord, results: Mapping[str, Any]) -> str:
         parts += [_figures(headline["figures"]), _findings(headline["figures"])]
     parts.append(_curves(record))
     if headline is not None:
-        parts += [_grounding(record, headline), _pairs(record, headline), _others(record)]
+        parts += [grounding_section(record, headline), pairs_section(record, headline), _others(record)]
         lead = "Read this before quoting a figure."
         parts.append(markup.section("What these figures do not prove", lead, markup.notes(caveats(record))))
     parts += [_reported(), _behind(record, results), _closing()]
@@ -113,7 +112,7 @@ def _opening(record: RunRecord, headline: Mapping[str, Any] | None) -> str:
                 f"({escape(str(data['licence']))}). Keep it where the data may be kept; do not publish it.</p>"
             )
     return (
-        f'<header><h1>{escape(record.name)}</h1><p class="quiet">A pretraining run of msvl and what the model can do with '
+        f'<header><h1>{escape(record.name)}</h1><p class="quiet">A pretraining run of msvl, and the model on '
         f"patients that it has never seen. Research use, not a medical device.</p>{markup.badges(shown)}{text}</header>"
     )
 
@@ -139,10 +138,10 @@ def _card(item: Headline, found: Mapping[str, Any]) -> str:
     if chance is not None:
         beside.append(f"chance {number(chance)}")
     drawing = track(found[item.name], bounds, scale=item.scale, chance=chance, untrained=untrained)
+    value = f"{number(found[item.name])} <small>{interval(bounds) if bounds else ''}</small>"
     return (
-        f'<article class="card"><h3>{escape(item.title)}</h3><div class="figure">{number(found[item.name])} '
-        f'<small>{interval(bounds) if bounds else ""}</small></div>{drawing}<div class="beside">{escape(" · ".join(beside))}'
-        f'</div><p class="quiet">{escape(item.meaning)}</p></article>'
+        f'<article class="card"><h3>{escape(item.title)}</h3><div class="figure">{value}</div>{drawing}'
+        f'<div class="beside">{escape(" · ".join(beside))}</div><p class="quiet">{escape(item.meaning)}</p></article>'
     )
 
 
@@ -178,45 +177,6 @@ def _curves(record: RunRecord) -> str:
             "What else was measured in training", markup.table(Table(("metric", "first", "last"), learnt), "")
         )
     return markup.section("Loss per scale", "Mean over all ranks, training batches.", content)
-
-
-def _examples(record: RunRecord, headline: Mapping[str, Any], kind: str) -> tuple[Path, list[dict[str, Any]]]:
-    folder = record.path / "evaluation" / f"{headline['name']}-examples"
-    file = folder / "examples.json"
-    return folder, read_json(file, made_by="msvl evaluate").get(kind, []) if file.is_file() else []
-
-
-def _grounding(record: RunRecord, headline: Mapping[str, Any]) -> str:
-    folder, examples = _examples(record, headline, "grounding")
-    cards = []
-    for item in examples:
-        left = markup.picture(folder / item["image"], f"Radiograph with the box of the phrase: {item['phrase']}")
-        right = markup.picture(folder / item["heat"], f"The same under the heat map, CNR {item['cnr']:.2f}")
-        cards.append(
-            f'<article class="card"><div class="duo">{left}{right}</div><p class="text">&ldquo;{escape(item["phrase"])}&rdquo;</p>'
-            f'<span class="tag">{escape(spoken(item["finding"] or "finding unnamed"))}</span>'
-            f'<span class="tag">CNR {item["cnr"]:.2f}</span><span class="tag">IoU {item["miou"]:.2f}</span></article>'
-        )
-    lead = "Left the truth, right the phrase's cosine map. Drawn by seed, findings in turn, not chosen by result."
-    return markup.section("Where it looks", lead, f'<div class="grid wide">{"".join(cards)}</div>' if cards else "")
-
-
-def _pairs(record: RunRecord, headline: Mapping[str, Any]) -> str:
-    folder, examples = _examples(record, headline, "retrieval")
-    cards = []
-    for number_, item in enumerate(examples, start=1):
-        image = markup.picture(folder / item["image"], f"Held-out radiograph {number_}")
-        nearest = "".join(
-            f'<p class="text"><span class="tag{" hit" if near["same_text"] else ""}">{near["cosine"]:.2f}'
-            f"{' own' if near['same_text'] else ''}</span>{escape(near['report'])}</p>"
-            for near in item["nearest"]
-        )
-        cards.append(
-            f'<article class="card pair"><div>{image}<p class="quiet">own report ranks {item["rank"]:,} of {item["gallery"]:,}</p>'
-            f'</div><div><h3>Own report</h3><p class="text">{escape(item["report"])}</p><h3>Nearest reports</h3>{nearest}</div></article>'
-        )
-    lead = "Cosine before each report; green is the radiograph's own text. Drawn by seed, not chosen by result."
-    return markup.section("What it reads", lead, f'<div class="grid wide">{"".join(cards)}</div>' if cards else "")
 
 
 def _others(record: RunRecord) -> str:
@@ -261,7 +221,4 @@ def _behind(record: RunRecord, results: Mapping[str, Any]) -> str:
 
 
 def _closing() -> str:
-    return (
-        "<footer>Made by <code>msvl report</code>, method of arXiv 2401.01583. This file loads nothing from the network."
-        "</footer>"
-    )
+    return "<footer>Made by <code>msvl report</code>; this file loads nothing from the network.</footer>"

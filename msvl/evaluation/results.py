@@ -1,79 +1,70 @@
-"""Figures as files: `runs/NAME/evaluation/NAME.json` of one judgement, and `results.json` of the whole run."""
+"""`results.json` of a run: the headline evaluation's figures on top, then what they took and on what they ran."""
 
 from __future__ import annotations
 
-import json
-import os
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from msvl.config.errors import DataError
-
-CHANCE = "_chance"
-INTERVAL = "_interval"
-UNTRAINED = "_untrained"
-SETTINGS = frozenset({"sigma", "strength"})
-"""Numbers that are no figures."""
+from msvl.evaluation.figures import write_json
+from msvl.evaluation.run_record import RunRecord, read_run
 
 
-def with_untrained(trained: Mapping[str, Any], untrained: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the untrained model's figures beside the trained one's.
+def write_results(run: Path, *, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Write results.json into a run folder and return its content.
 
-    Its NAME and NAME_interval become NAME_untrained and NAME_untrained_interval. What no model can change (chance
-    levels, counts, words, the pixel baseline) is not repeated.
-    """
-    merged: dict[str, Any] = {}
-    for task, figures in trained.items():
-        merged[task] = dict(figures)
-        if task == "pixel_baseline" or task not in untrained:
-            continue
-        for name, value in untrained[task].items():
-            stem = name.removesuffix(INTERVAL)
-            if stem.endswith(CHANCE) or name in SETTINGS or not _is_figure(value):
-                continue
-            merged[task][stem + UNTRAINED + name[len(stem) :]] = value
-    return merged
-
-
-def _is_figure(value: Any) -> bool:
-    """Floats, intervals and floats per finding are figures; counts and words are not."""
-    if isinstance(value, dict):
-        return all(_is_figure(item) for item in value.values())
-    if isinstance(value, list):
-        return all(isinstance(item, float) for item in value)
-    return isinstance(value, float)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write atomically, indented, keys in the order given.
+    Args:
+        run: Run folder.
+        extra: Added at the top level; `seconds` is merged with what the folder knows.
 
     Raises:
-        DataError: The file cannot be written.
+        DataError: The folder is missing, empty, damaged or cannot be written.
     """
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(
-            f"{path} could not be written ({error.strerror}): free space or choose another folder"
-        ) from error
+    results = assemble_results(read_run(run))
+    for name, value in (extra or {}).items():
+        results[name] = results[name] | value if isinstance(value, Mapping) and name in results else value
+    write_json(run / "results.json", results)
+    return results
 
 
-def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
-    """Read a JSON object.
+def assemble_results(record: RunRecord) -> dict[str, Any]:
+    """Return the content of results.json."""
+    headline = record.evaluations[0] if record.evaluations else None
+    results: dict[str, Any] = {"name": record.name}
+    if headline is not None:
+        results |= headline["figures"]
+        results["judged"] = {"evaluation": headline["name"], "model": headline["model"], "data": headline["data"]}
+    results["throughput"] = _throughput(record)
+    results["seconds"] = _phases(record) | record.seconds
+    results["losses"] = {
+        name.removeprefix("loss/"): record.series(name)[-1][1] for name in record.series_names("loss/")
+    }
+    results["facts"] = record.run.get("facts", {})
+    results["versions"] = record.run.get("versions", {})
+    results["git_commit"] = record.run.get("git_commit")
+    results["other_evaluations"] = {item["name"]: item["figures"] for item in record.evaluations[1:]}
+    return results
 
-    Raises:
-        DataError: The file is missing (the message names the command that makes it) or is no JSON object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"there is no {path}: make it with `{made_by}`") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not readable as JSON: make it again with `{made_by}`") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds a {type(content).__name__} and not an object: make it again with `{made_by}`")
-    return content
+
+def _throughput(record: RunRecord) -> dict[str, float]:
+    """Medians over the logged intervals: the first one, which warms up, and pauses do not count."""
+    medians = {}
+    for name in ("pairs_per_second", "waiting_share"):
+        values = [value for _, value in record.series(f"throughput/{name}")]
+        if values:
+            medians[name] = round(statistics.median(values), 4)
+    return medians
+
+
+def _phases(record: RunRecord) -> dict[str, float]:
+    """Seconds that the run's own files know: training over all attempts, and each evaluation."""
+    ends: dict[int, float] = {}
+    for line in record.metrics:
+        if "seconds" in line:
+            attempt = int(line.get("attempt", 1))
+            ends[attempt] = max(ends.get(attempt, 0.0), float(line["seconds"]))
+    phases = {"train": round(sum(ends.values()), 2)} if ends else {}
+    for item in record.evaluations:
+        phases[f"evaluate {item['name']}"] = round(sum(item.get("seconds", {}).values()), 2)
+    return phases

@@ -68,7 +68,7 @@ REPORTED = (
         ("ConVIRT", "0.238", "0.818"), ("GLoRIA", "0.246", "0.930"), ("BioViL", "0.266", "1.027"),
         ("paper's method", "0.298", "1.468"),
     )),
-    Reported("Fine-tuned AUC (%), labels used 1 / 10 / 100 %", ("method", "CheXpert", "NIH ChestX-ray14", "RSNA Pneumonia"), (
+    Reported("Fine-tuned AUC (%), labels used 1 / 10 / 100 %", ("method", "CheXpert", "NIH ChestX-ray14", "RSNA"), (
         ("ConVIRT", "85.9 / 86.8 / 87.3", "-", "77.4 / 80.1 / 81.3"),
         ("GLoRIA", "86.6 / 87.8 / 88.1", "-", "86.1 / 88.0 / 88.6"),
         ("BioViL", "-", "-", "88.1 / 88.4 / 89.1"),

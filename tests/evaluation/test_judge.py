@@ -14,7 +14,8 @@ from msvl.evaluation.prompts import FindingPrompts, PromptSet
 from tests.evaluation.toy import ToyModel, ToyTokeniser, toy_set
 
 ALL = ("zero_shot", "retrieval", "grounding", "linear_probe", "ridge_probe", "pixel_baseline")
-PROMPTS = PromptSet({"spot": FindingPrompts(("There is a spot.", "a spot"), ("No spot.", "lungs clear"))}, origin="test")
+SPOT = FindingPrompts(("There is a spot.", "a spot"), ("No spot.", "lungs clear"))
+PROMPTS = PromptSet({"spot": SPOT}, origin="test")
 
 
 def config(**changes: object) -> EvaluationConfig:
@@ -23,8 +24,9 @@ def config(**changes: object) -> EvaluationConfig:
 
 def test_a_model_that_sees_everything_gets_full_marks() -> None:
     figures = judge(
-        ToyModel(), ToyTokeniser(), toy_set(), probe_train=toy_set(96, prefix="t"), prompts=PROMPTS, config=config(tasks=ALL)
-    )
+        ToyModel(), ToyTokeniser(), toy_set(), probe_train=toy_set(96, prefix="t"), prompts=PROMPTS,
+        config=config(tasks=ALL),
+    )  # fmt: skip
     assert list(figures) == list(ALL)
     assert figures["zero_shot"]["auc_mean"] == 1.0
     assert figures["zero_shot"]["auc_mean_local"] == 1.0
@@ -60,9 +62,8 @@ def test_chance_of_retrieval_counts_the_normal_reports_as_equal() -> None:
 
 def test_every_headline_has_an_interval_that_holds_it() -> None:
     noisy = toy_set(noise=0.9)
-    figures = judge(
-        ToyModel(), ToyTokeniser(), noisy, probe_train=toy_set(96, prefix="t", noise=0.9), prompts=PROMPTS, config=config()
-    )
+    train = toy_set(96, prefix="t", noise=0.9)
+    figures = judge(ToyModel(), ToyTokeniser(), noisy, probe_train=train, prompts=PROMPTS, config=config())
     for task, names in {
         "zero_shot": ("auc_mean",),
         "retrieval": ("report_r1", "report_r5", "report_r10", "image_r5"),
@@ -75,7 +76,8 @@ def test_every_headline_has_an_interval_that_holds_it() -> None:
 
 
 def test_no_intervals_without_resamples() -> None:
-    figures = judge(ToyModel(), ToyTokeniser(), toy_set(), prompts=PROMPTS, config=config(tasks=("zero_shot",), resamples=0))
+    none = config(tasks=("zero_shot",), resamples=0)
+    figures = judge(ToyModel(), ToyTokeniser(), toy_set(), prompts=PROMPTS, config=none)
     assert not [name for name in figures["zero_shot"] if name.endswith("_interval")]
 
 
@@ -128,21 +130,31 @@ def test_a_patient_on_both_sides_stops_the_probe() -> None:
 
 def test_a_probe_without_training_studies_says_so() -> None:
     with pytest.raises(DataError, match="the linear probe needs training studies with labels"):
-        judge(ToyModel(), ToyTokeniser(), toy_set(), config=config(tasks=("linear_probe",)))
+        judge(ToyModel(), ToyTokeniser(), toy_set(), config=config(tasks=("linear_probe",), strict=True))
 
 
 def test_zero_shot_without_a_finding_of_both_classes_says_so() -> None:
     held_out = toy_set()
     held_out.labels = {"spot": np.ones(48, dtype=np.int64)}
     with pytest.raises(DataError, match="needs a finding with positive and negative labels"):
-        judge(ToyModel(), ToyTokeniser(), held_out, config=config(tasks=("zero_shot",)))
+        judge(ToyModel(), ToyTokeniser(), held_out, config=config(tasks=("zero_shot",), strict=True))
 
 
 def test_grounding_without_boxes_says_so() -> None:
     held_out = toy_set()
     held_out.boxes = [[] for _ in range(48)]
     with pytest.raises(DataError, match="grounding needs phrases with boxes"):
-        judge(ToyModel(), ToyTokeniser(), held_out, config=config(tasks=("grounding",)))
+        judge(ToyModel(), ToyTokeniser(), held_out, config=config(tasks=("grounding",), strict=True))
+
+
+def test_what_the_data_cannot_judge_is_left_out_with_the_reason() -> None:
+    held_out = toy_set()
+    held_out.boxes = [[] for _ in range(48)]
+    figures = judge(ToyModel(), ToyTokeniser(), held_out, prompts=PROMPTS, config=config())
+    assert figures["zero_shot"]["auc_mean"] == 1.0
+    assert set(figures["grounding"]) == set(figures["linear_probe"]) == {"left_out"}
+    assert figures["grounding"]["left_out"].startswith("grounding needs phrases with boxes")
+    assert not [name for name in flatten(figures) if name.startswith(("grounding", "linear_probe"))]
 
 
 def test_a_box_outside_the_square_is_counted_and_left_out() -> None:

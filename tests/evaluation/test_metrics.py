@@ -52,7 +52,7 @@ def test_recall_counts_an_equal_text_as_a_hit() -> None:
 
 
 def test_ties_count_in_expectation_over_random_orders() -> None:
-    # One miss ahead; then one hit tied with two misses: it is in the first 2 with probability 1/3, in the first 3 with 2/3.
+    # One miss ahead; then one hit tied with two misses: among the first 2 with probability 1/3, the first 3 with 2/3.
     similarity = np.array([[0.9, 0.5, 0.5, 0.5, 0.1]])
     places = hit_places(similarity, np.array([1]), np.array([0, 1, 2, 3, 4]))
     assert recall_at(places, 1)[0] == 0.0

@@ -1,4 +1,4 @@
-"""A world small enough to know every answer: one bright patch per image, a model that sees it, a tokenizer of 25 words."""
+"""A world small enough to know every answer: one bright patch per image, a model that sees it, 25 words."""
 
 from __future__ import annotations
 

@@ -10,11 +10,10 @@ from collections import defaultdict
 import numpy as np
 import torch
 
-from msvl.config.errors import DataError
 from msvl.evaluation.bootstrap import Bootstrap, mean_statistic
 from msvl.evaluation.config import EvaluationConfig
 from msvl.evaluation.maps import box_masks, contrast_to_noise, mean_iou, pointing_hits, upsample
-from msvl.evaluation.material import Figures, Material, Pair, put
+from msvl.evaluation.material import Figures, Material, NotJudgeable, Pair, put
 from msvl.evaluation.metrics import Floats
 
 PAIR_BLOCK = 64
@@ -33,17 +32,18 @@ def run(material: Material, config: EvaluationConfig) -> Figures:
     marking the whole image.
 
     Raises:
-        DataError: No pair has a box inside the model's square.
+        NotJudgeable: No pair has a box inside the model's square.
     """
     values = measure(material, sigma=config.grounding_sigma)
     kept = np.isfinite(values["cnr"])
     if not kept.any():
-        raise DataError(
+        raise NotJudgeable(
             "grounding needs phrases with boxes in the evaluated split: choose a split that has them, "
             "or leave the task out with --tasks"
         )
     pairs = [pair for pair, keep in zip(material.pairs, kept, strict=True) if keep]
-    bootstrap = Bootstrap([material.patients[pair.row] for pair in pairs], resamples=config.resamples, seed=config.seed)
+    patients = [material.patients[pair.row] for pair in pairs]
+    bootstrap = Bootstrap(patients, resamples=config.resamples, seed=config.seed)
     figures: Figures = {}
     for name in ("cnr", "miou", "pointing"):
         column = values[name][kept]
@@ -60,7 +60,7 @@ def run(material: Material, config: EvaluationConfig) -> Figures:
 
 
 def measure(material: Material, *, sigma: float) -> dict[str, Floats]:
-    """Return per pair `cnr`, `miou`, `pointing` and the boxes' `area` share, each [P]; cnr is nan without both regions."""
+    """Return per pair `cnr`, `miou`, `pointing` and the boxes' `area` share, each [P]; cnr is nan without a region."""
     height, width = material.images.shape[-2:]
     columns: dict[str, list[torch.Tensor]] = defaultdict(list)
     for start in range(0, len(material.pairs), PAIR_BLOCK):

@@ -13,7 +13,7 @@ from msvl.config.errors import DataError
 from msvl.evaluation.bootstrap import Bootstrap
 from msvl.evaluation.config import EvaluationConfig
 from msvl.evaluation.findings import Labels, auc_figures, judgeable, known_auc
-from msvl.evaluation.material import Figures, Material, ProbeMaterial
+from msvl.evaluation.material import Figures, Material, NotJudgeable, ProbeMaterial
 from msvl.evaluation.metrics import Floats
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
@@ -26,7 +26,8 @@ def run(material: Material, config: EvaluationConfig) -> Figures:
     """Return the AUC per finding and its mean, of logistic regression on the encoder's features before the projection.
 
     Raises:
-        DataError: No training studies, a patient in both sets, or no finding with both classes in both sets.
+        NotJudgeable: No training studies, or no finding with both classes in both sets.
+        DataError: A patient is in both sets.
     """
     probe = checked_probe(material, task="the linear probe")
     train, test = probe.features.double().numpy(), material.encoded.features.double().numpy()
@@ -34,25 +35,25 @@ def run(material: Material, config: EvaluationConfig) -> Figures:
 
 
 def checked_probe(material: Material, *, task: str) -> ProbeMaterial:
-    """Return the training material. Raises DataError when there is none or when a patient is on both sides."""
+    """Return the training material. Raises NotJudgeable without it, DataError when a patient is on both sides."""
     if material.probe is None or not material.probe.patients:
-        raise DataError(
+        raise NotJudgeable(
             f"{task} needs training studies with labels: the packed set has none, leave it out with --tasks"
         )
     shared = set(material.probe.patients) & set(material.patients)
     if shared:
         raise DataError(
-            f"{len(shared)} patients (one is {min(shared)}) are in both the training and the evaluated split, so {task} "
-            "would be judged on what it saw: pack the set again with patient-level splits"
+            f"{len(shared)} patients (one is {min(shared)}) are in both the training and the evaluated split, so "
+            f"{task} would be judged on what it saw: pack the set again with patient-level splits"
         )
     return material.probe
 
 
 def shared_findings(material: Material, probe: ProbeMaterial) -> list[str]:
-    """Return the findings that have both classes in both sets. Raises DataError when there is none."""
+    """Return the findings that have both classes in both sets. Raises NotJudgeable when there is none."""
     judged = [name for name in judgeable(material.labels) if name in judgeable(probe.labels)]
     if not judged:
-        raise DataError(
+        raise NotJudgeable(
             "a probe needs a finding with positive and negative labels in both splits: leave it out with --tasks"
         )
     return judged

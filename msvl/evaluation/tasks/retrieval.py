@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from msvl.config.errors import DataError
 from msvl.evaluation.bootstrap import Bootstrap, mean_statistic
 from msvl.evaluation.config import EvaluationConfig
-from msvl.evaluation.material import Figures, Material, put
+from msvl.evaluation.material import Figures, Material, NotJudgeable, put
 from msvl.evaluation.metrics import HitPlaces, chance_recall, expected_rank, hit_places, recall_at
 
 DEPTHS = (1, 5, 10)
@@ -21,16 +20,16 @@ QUERY_BLOCK = 512
 
 
 def run(material: Material, config: EvaluationConfig) -> Figures:
-    """Return recall@1/5/10, the median rank and the chance level: `report_*` finds reports by image, `image_*` the reverse.
+    """Return recall@1/5/10, median rank and chance levels: `report_*` finds reports by image, `image_*` the reverse.
 
-    The gallery stays fixed in the bootstrap; patients are drawn as queries. Ties count in expectation over random orders.
+    The gallery stays fixed in the bootstrap; patients are drawn as queries. Ties count in expectation.
 
     Raises:
-        DataError: Fewer than two studies.
+        NotJudgeable: Fewer than two studies.
     """
     rows = first_of_each(material.studies)
     if len(rows) < 2 or material.reports is None:
-        raise DataError(
+        raise NotJudgeable(
             "retrieval needs reports of at least two studies in the evaluated split: leave it out with --tasks"
         )
     images, reports = material.encoded.image[rows], material.reports[rows]

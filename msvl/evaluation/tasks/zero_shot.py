@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from msvl.config.errors import DataError
 from msvl.evaluation.bootstrap import Bootstrap
 from msvl.evaluation.config import EvaluationConfig
 from msvl.evaluation.encoders import EncodedImages
 from msvl.evaluation.findings import auc_figures, judgeable, macro_auc
-from msvl.evaluation.material import Figures, Material, put
+from msvl.evaluation.material import Figures, Material, NotJudgeable, put
 from msvl.evaluation.metrics import Floats
 from msvl.evaluation.prompts import PromptSet
 
@@ -48,12 +47,12 @@ def run(material: Material, config: EvaluationConfig) -> Figures:
     The two scores that are not the headline stand beside it as `auc_mean_NAME`.
 
     Raises:
-        DataError: No finding has both positives and negatives.
+        NotJudgeable: No finding has both positives and negatives.
     """
     prompts = material.prompts or PromptSet({}, origin="none")
     judged = [name for name in judgeable(material.labels) if name in prompts.findings]
     if not judged or material.prompt_embeddings is None:
-        raise DataError(
+        raise NotJudgeable(
             "zero-shot classification needs a finding with positive and negative labels in the evaluated split: "
             "choose another split, or leave the task out with --tasks"
         )
