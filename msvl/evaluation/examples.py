@@ -17,7 +17,7 @@ from msvl.evaluation.render import overlay, radiograph
 from msvl.evaluation.tasks.retrieval import first_of_each
 
 NEAREST = 3
-"""Reports shown per radiograph."""
+"""Different reports shown per radiograph."""
 
 
 def write_examples(
@@ -92,18 +92,27 @@ def _retrieval(
         own = similarity[int(np.flatnonzero(rows == row)[0])]
         name = f"pair-{len(examples):02d}.png"
         (folder / name).write_bytes(radiograph(_plane(material, int(row))))
-        best = torch.topk(similarity, min(NEAREST, len(rows)))
         nearest = [
             {
                 "report": reports[rows[place]],
-                "cosine": float(value),
+                "cosine": float(similarity[place]),
                 "same_text": material.texts[rows[place]] == material.texts[row],
             }
-            for value, place in zip(best.values, best.indices.tolist(), strict=True)
+            for place in _nearest_texts(similarity, [material.texts[other] for other in rows])
         ]
         rank = 1 + int((similarity > own).sum())
         examples.append({"image": name, "report": reports[row], "rank": rank, "gallery": len(rows), "nearest": nearest})
     return examples
+
+
+def _nearest_texts(similarity: torch.Tensor, texts: list[str]) -> list[int]:
+    """Return the places of the nearest reports, each text once."""
+    first_places: dict[str, int] = {}
+    for place in similarity.argsort(descending=True).tolist():
+        first_places.setdefault(texts[place], place)
+        if len(first_places) == NEAREST:
+            break
+    return list(first_places.values())
 
 
 def _plane(material: Material, row: int) -> np.ndarray:
