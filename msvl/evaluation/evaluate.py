@@ -113,7 +113,7 @@ def evaluate(request: Request, say: Say) -> tuple[Path, dict[str, Any]]:
             write_examples(
                 request.place.evaluations / f"{name}-examples",
                 material,
-                sets.held_out.texts,
+                [" ".join(sentences) for sentences in sets.held_out.sentences],
                 count=config.examples,
                 seed=config.seed,
                 sigma=config.grounding_sigma,
@@ -134,7 +134,7 @@ def read_sets(request: Request, settings: ExportSettings) -> Sets:
         probe_train = _probe_set(packed, request, settings)
     prompts = None
     if "zero_shot" in config.tasks:
-        prompts = choose_prompts(judgeable(held_out.labels), packed_folder=Path(packed.path), file=request.prompts)
+        prompts = choose_prompts(judgeable(held_out.labels), packed_folder=packed.path, file=request.prompts)
     return Sets(packed, held_out, probe_train, prompts)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
+from msvl.data.evaluation_set import EvaluationSet
+from msvl.data.identity import text_hash
 from msvl.evaluation.config import PROBING_TASKS, EvaluationConfig
 from msvl.evaluation.encoders import (
     Encodes,
@@ -22,9 +23,6 @@ from msvl.evaluation.material import Figures, Material, NotJudgeable, Pair, Prob
 from msvl.evaluation.prompts import PromptSet, choose_prompts
 from msvl.evaluation.tasks import TASKS
 from msvl.evaluation.tasks.zero_shot import ensembles, flat_prompts
-
-if TYPE_CHECKING:
-    from msvl.data.evaluation_set import EvaluationSet
 
 Judgement = dict[str, Figures]
 """Task -> its figures, as they stand in results.json."""
@@ -111,7 +109,8 @@ def gather_material(
         images=held_out.images,
         patients=list(held_out.patients),
         studies=list(held_out.studies),
-        texts=list(held_out.text_hashes),
+        # What the model reads, which is less than the whole report: equal here, no model can tell them apart.
+        texts=[text_hash(" ".join(own)) for own in held_out.sentences],
         labels=dict(held_out.labels),
         encoded=encoded,
         reports=reports,

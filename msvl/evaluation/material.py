@@ -53,7 +53,7 @@ class Material:
     patients: list[str]
     studies: list[str]
     texts: list[str]
-    """Hash of each normalised report: equal text, equal hash."""
+    """Hash of the sentences that the model reads of each report: equal text, equal hash."""
     labels: dict[str, NDArray[np.int64]]
     """Finding -> [N] of 1 present, 0 absent; anything else is uncertain or unknown."""
     encoded: EncodedImages

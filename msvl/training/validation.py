@@ -12,13 +12,16 @@ from msvl.collectives.world import rank
 from msvl.data.evaluation_set import EvaluationSet
 from msvl.data.packed import PackedSet
 from msvl.data.tokenise import ReportTokeniser
+from msvl.evaluation.config import EvaluationConfig, TaskName
+from msvl.evaluation.findings import judgeable
 from msvl.evaluation.judge import flatten, judge
+from msvl.evaluation.prompts import choose_prompts
 from msvl.models.msvl_model import MSVLModel
 from msvl.training import checkpoint
 from msvl.training.config import PretrainConfig
 from msvl.training.engine import Engine
 
-TASKS = ("zero_shot", "retrieval", "ridge_probe")
+TASKS: tuple[TaskName, ...] = ("zero_shot", "retrieval", "ridge_probe")
 
 
 class Validator:
@@ -42,10 +45,11 @@ class Validator:
         threads = torch.get_num_threads()
         torch.set_num_threads(os.cpu_count() or 1)
         try:
+            prompts = choose_prompts(judgeable(held_out.labels), packed_folder=self._packed.path)
+            judging = EvaluationConfig(tasks=TASKS, resamples=0, seed=self._config.train.seed)
             result = judge(
-                model, self._tokeniser, held_out, probe_train=probe_train, tasks=TASKS, prompts=self._packed.prompts,
-                resamples=0, seed=self._config.train.seed,
-            )  # fmt: skip
+                model, self._tokeniser, held_out, probe_train=probe_train, prompts=prompts, config=judging
+            )
         finally:
             torch.set_num_threads(threads)
         return from_rank_zero(flatten(result))

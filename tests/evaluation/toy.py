@@ -86,7 +86,6 @@ class ToySet:
 
     images: Tensor
     sentences: list[list[str]]
-    texts: list[str]
     labels: dict[str, np.ndarray]
     boxes: list[list[Box]]
     patients: list[str]
@@ -108,7 +107,6 @@ def toy_set(count: int = 48, *, prefix: str = "p", noise: float = 0.0) -> ToySet
     return ToySet(
         images=images.repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3),
         sentences=sentences,
-        texts=[own[0] for own in sentences],
         labels={"spot": present.astype(np.int64)},
         boxes=[[Box(sentences[i][0], *sides[i], PATCH, PATCH, "spot")] if present[i] else [] for i in range(count)],
         patients=[f"{prefix}{i}" for i in range(count)],

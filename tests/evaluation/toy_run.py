@@ -49,7 +49,9 @@ def write_toy_evaluation(folder: Path, name: str, *, fingerprint: str, shareable
         judgements.append(run_tasks(material, config))
         if not model.blind:
             examples = folder / "evaluation" / f"{name}-examples"
-            write_examples(examples, material, held_out.texts, count=4, seed=0, sigma=0.0)
+            write_examples(
+                examples, material, [" ".join(own) for own in held_out.sentences], count=4, seed=0, sigma=0.0
+            )
     data = {
         "name": "toy", "split": "test", "fingerprint": fingerprint, "shareable": shareable, "licence": "CC0 & more",
         "images": count, "patients": count, "studies": count, "path": "shards/toy",
