@@ -1,0 +1,229 @@
+"""A folder of radiographs with a CSV or JSON-lines table of reports, any column names."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import difflib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from msvl.config.errors import DataError
+from msvl.data.images import read_image
+from msvl.data.study import Entry, Record
+
+MAX_LABEL_VALUES = 30
+"""Distinct values above which a label column is taken for a mistake."""
+
+
+@dataclass(frozen=True)
+class TableColumns:
+    """Which column holds what; None is absent."""
+
+    image: str = "image"
+    report: str | None = "report"
+    patient: str | None = None
+    study: str | None = None
+    view: str | None = None
+    split: str | None = None
+    sections: dict[str, str] = field(default_factory=dict)
+    """Section name -> column, for tables with sections apart."""
+    labels: tuple[str, ...] = ()
+    """Columns of 1 / 0 / -1 / blank, one per finding."""
+    category: str | None = None
+    """A column with one finding's name per row: every value becomes a finding, present in its rows only."""
+
+
+class TableSource:
+    """Radiographs named in a table."""
+
+    def __init__(
+        self, images: Path, table: Path, columns: TableColumns, *, name: str = "table", licence: str = "not stated",
+        shareable: bool = False,
+    ) -> None:  # fmt: skip
+        if not images.is_dir():
+            raise DataError(f"--images {images}: there is no such folder")
+        self.name, self.licence, self.shareable = name, licence, shareable
+        self._images, self._table, self._columns = images, table, columns
+        self._findings: list[str] = []
+
+    def settings(self) -> dict[str, Any]:
+        """Return what made this source; the table's content by size only."""
+        return {"table": self._table.name, "bytes": self._table.stat().st_size, "columns": _plain(asdict(self._columns))}
+
+    def entries(self) -> list[Entry]:
+        """List the rows. Raises DataError naming table, row or column."""
+        rows = list(_rows(self._table))
+        if not rows:
+            raise DataError(f"{self._table} has no rows")
+        self._check_columns(set(rows[0][1]))
+        column = self._columns
+        if column.category:
+            self._findings = sorted({str(row[column.category]).strip() for _, row in rows if _filled(row, column.category)})
+            if len(self._findings) > MAX_LABEL_VALUES:
+                raise DataError(
+                    f"{self._table}: column '{column.category}' has {len(self._findings)} values; a label column has few"
+                )
+        return [self._entry(line, row) for line, row in rows]
+
+    def record(self, entry: Entry) -> Record:
+        """Read one row's image and report."""
+        row = entry.payload
+        if row["report"] is None:
+            raise DataError(f"{entry.where}: the report is empty")
+        return Record(
+            image=read_image(self._images / entry.image, entry.where),
+            report=row["report"],
+            view=row["view"],
+            labels=row["labels"],
+        )
+
+    def _entry(self, line: int, row: dict[str, Any]) -> Entry:
+        column, where = self._columns, f"{self._table.name} row {line}"
+        if not _filled(row, column.image):
+            raise DataError(f"{where}: the column '{column.image}' is empty, so there is no image to read")
+        image = str(row[column.image]).strip()
+        patient = str(row[column.patient]).strip() if column.patient and _filled(row, column.patient) else f"row-{image}"
+        study = str(row[column.study]).strip() if column.study and _filled(row, column.study) else image
+        payload = {
+            "report": self._report(row),
+            "view": str(row[column.view]).strip() if column.view and _filled(row, column.view) else "unknown",
+            "labels": self._labels(where, row),
+        }
+        return Entry(patient, study, image, where, split=self._split(where, row), payload=payload)
+
+    def _report(self, row: dict[str, Any]) -> str | None:
+        column = self._columns
+        if column.sections:
+            parts = [f"{name.upper()}: {row[key]}" for name, key in column.sections.items() if _filled(row, key)]
+            return "\n".join(parts) or None
+        return str(row[column.report]) if column.report and _filled(row, column.report) else None
+
+    def _labels(self, where: str, row: dict[str, Any]) -> dict[str, int | None]:
+        column = self._columns
+        if column.category:
+            value = str(row[column.category]).strip() if _filled(row, column.category) else None
+            return {name: None if value is None else int(name == value) for name in self._findings}
+        return {name: _label(where, name, row[name]) for name in column.labels}
+
+    def _split(self, where: str, row: dict[str, Any]) -> str | None:
+        column = self._columns.split
+        if column is None:
+            return None
+        value = str(row[column]).strip().lower()
+        names = {"train": "train", "training": "train", "val": "val", "valid": "val", "validate": "val", "validation": "val",
+                 "dev": "val", "test": "test"}  # fmt: skip
+        if value not in names:
+            raise DataError(f"{where}: split '{value}' in column '{column}'; expected train, val or test")
+        return names[value]
+
+    def _check_columns(self, present: set[str]) -> None:
+        column = self._columns
+        wanted = [column.image, *(v for v in (column.patient, column.study, column.view, column.split, column.category) if v)]
+        wanted += [*column.labels, *(column.sections.values() if column.sections else [column.report or ""])]
+        for name in wanted:
+            if name not in present:
+                close = difflib.get_close_matches(name, sorted(present), n=1)
+                hint = f"did you mean '{close[0]}'?" if close else f"columns are {', '.join(sorted(present))}"
+                raise DataError(f"{self._table}: there is no column '{name}': {hint}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `msvl data pack table`."""
+    parser.add_argument("--images", type=Path, required=True, help="folder that image names are relative to")
+    parser.add_argument("--reports", type=Path, required=True, help="CSV (.csv, .tsv) or JSON lines (.jsonl), UTF-8")
+    parser.add_argument("--image-column", default="image", help="file name of the image (default: image)")
+    parser.add_argument("--report-column", default="report", help="report text (default: report)")
+    parser.add_argument(
+        "--section-columns", default="", help="sections in columns of their own: findings=COLUMN,impression=COLUMN"
+    )
+    for name in ("patient", "study", "view", "split"):
+        parser.add_argument(f"--{name}-column", help=f"{name} of the row")
+    parser.add_argument("--label-columns", default="", help="columns of 1 / 0 / -1 / blank, comma-separated")
+    parser.add_argument("--category-column", help="column with one finding's name per row")
+    parser.add_argument("--name", default="table", help="name of the data set (default: table)")
+    parser.add_argument("--licence", default="not stated", help="its licence, for manifest and model card")
+    parser.add_argument("--shareable", action="store_true", help="its texts and images may leave the run folder")
+
+
+def from_arguments(arguments: argparse.Namespace) -> TableSource:
+    """Build the source from parsed options. Raises DataError for malformed ones."""
+    sections = {}
+    for part in filter(None, arguments.section_columns.split(",")):
+        name, equals, column = part.partition("=")
+        if not equals:
+            raise DataError(f"--section-columns '{part}': expected SECTION=COLUMN, for example findings=findings_text")
+        sections[name.strip().lower()] = column.strip()
+    columns = TableColumns(
+        image=arguments.image_column,
+        report=None if sections else arguments.report_column,
+        patient=arguments.patient_column,
+        study=arguments.study_column,
+        view=arguments.view_column,
+        split=arguments.split_column,
+        sections=sections,
+        labels=tuple(filter(None, (name.strip() for name in arguments.label_columns.split(",")))),
+        category=arguments.category_column,
+    )
+    return TableSource(
+        arguments.images, arguments.reports, columns, name=arguments.name, licence=arguments.licence,
+        shareable=arguments.shareable,
+    )  # fmt: skip
+
+
+def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line or row number, row). Raises DataError naming the table and the line."""
+    if not table.is_file():
+        raise DataError(f"--reports {table}: there is no such file")
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = table.read_bytes()[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{table}, line {line}: this is not UTF-8; convert it first: iconv -f latin1 -t utf-8 {table.name} > utf8.csv"
+        ) from error
+    if table.suffix in (".jsonl", ".ndjson"):
+        yield from _json_rows(table, text)
+        return
+    if table.suffix not in (".csv", ".tsv"):
+        raise DataError(f"{table}: expected a name that ends in .csv, .tsv or .jsonl")
+    csv.field_size_limit(1 << 24)
+    reader = csv.DictReader(text.splitlines(keepends=True), delimiter="\t" if table.suffix == ".tsv" else ",")
+    for number, row in enumerate(reader, start=2):
+        if None in row or None in row.values():
+            raise DataError(f"{table.name} row {number}: it has another number of fields than the header's {len(reader.fieldnames or [])}")
+        yield number, row
+
+
+def _json_rows(table: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{table.name} line {number}: this is not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{table.name} line {number}: expected an object with named fields")
+        yield number, row
+
+
+def _filled(row: dict[str, Any], column: str) -> bool:
+    value = row.get(column)
+    return value is not None and str(value).strip().lower() not in ("", "nan", "none", "null")
+
+
+def _label(where: str, name: str, value: Any) -> int | None:
+    text = str(value).strip().lower() if value is not None else ""
+    known: dict[str, int | None] = {"": None, "nan": None, "none": None, "1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1,
+                                    "true": 1, "false": 0, "yes": 1, "no": 0}  # fmt: skip
+    if text not in known:
+        raise DataError(f"{where}: label '{value}' in column '{name}'; expected 1, 0, -1 or blank")
+    return known[text]
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))

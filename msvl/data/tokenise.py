@@ -1,0 +1,143 @@
+"""Reports into tokens with the sentence that each belongs to. Uses `tokenizers` directly: twice as fast as its wrapper."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from msvl.config.errors import DataError
+from msvl.data.batch import Tokens
+from msvl.data.config import ReportConfig
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+FILE = "tokenizer.json"
+
+
+class ReportTokeniser:
+    """Turns lists of sentences into `Tokens` of fixed capacities: [CLS], the sentences one after the other, [SEP]."""
+
+    def __init__(self, folder: str, config: ReportConfig) -> None:
+        """Load a tokenizer from a local folder, or by hub name through transformers.
+
+        Raises DataError when nothing can be loaded or a special token is missing.
+        """
+        self._folder = folder
+        self._config = config
+        self._tokenizer = _load(folder)
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        ids = {token: self._tokenizer.token_to_id(token) for token in SPECIAL}
+        missing = [token for token, number in ids.items() if number is None]
+        if missing:
+            raise DataError(f"the tokenizer {folder} has no {', '.join(missing)}: use a BERT tokenizer")
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (ids[token] for token in SPECIAL)
+        self.vocab_size = self._tokenizer.get_vocab_size()
+
+    def encode(self, reports: Sequence[Sequence[str]]) -> Tokens:
+        """Tokenise reports given as lists of sentences (at least one, not empty).
+
+        Sentences beyond the capacity of S sentences or L tokens are left out whole; a first sentence that is too long by
+        itself is cut.
+        """
+        flat = [sentence.lower() for report in reports for sentence in report]
+        encoded = iter(self._tokenizer.encode_batch(flat, add_special_tokens=False))
+        length, places = self._config.max_tokens, self._config.max_sentences
+        ids = np.full((len(reports), length), self.pad_id, dtype=np.int64)
+        attention = np.zeros_like(ids)
+        sentence = np.full_like(ids, -1)
+        filled = np.zeros((len(reports), places), dtype=bool)
+        for row, report in enumerate(reports):
+            used = self._fill(ids[row], sentence[row], filled[row], [next(encoded).ids for _ in report])
+            attention[row, :used] = 1
+        return Tokens(*(torch.from_numpy(array) for array in (ids, attention, sentence, filled)))
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Tokens:
+        """Tokenise prompts, each a report of one sentence."""
+        return self.encode([[prompt] for prompt in prompts])
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer as a folder that transformers loads."""
+        folder.mkdir(parents=True, exist_ok=True)
+        source = Path(self._folder)
+        if source.is_dir():
+            for file in sorted(source.glob("*")):
+                if file.is_file():
+                    shutil.copyfile(file, folder / file.name)
+        else:
+            save_tokenizer(self._tokenizer, folder)
+
+    def _fill(self, ids: np.ndarray, sentence: np.ndarray, filled: np.ndarray, encoded: list[list[int]]) -> int:
+        ids[0], used, place = self.cls_id, 1, 0
+        room = len(ids) - 1
+        for tokens in encoded:
+            if not tokens or place == len(filled):
+                continue
+            if used + len(tokens) > room:
+                if place:
+                    break
+                tokens = tokens[: room - used]
+            ids[used : used + len(tokens)] = tokens
+            sentence[used : used + len(tokens)] = place
+            filled[place] = True
+            used += len(tokens)
+            place += 1
+        if place == 0:
+            raise ValueError("a report without a token")
+        ids[used] = self.sep_id
+        return used + 1
+
+
+def draw_sentences(sentences: Sequence[str], mode: str, rng: np.random.Generator) -> list[str]:
+    """Return the sentences as training reads them: all, shuffled, or a random non-empty subset in random order (MaCo)."""
+    if mode == "all":
+        return list(sentences)
+    order = rng.permutation(len(sentences))
+    if mode == "random_subset":
+        order = order[: rng.integers(1, len(sentences) + 1)]
+    return [sentences[index] for index in order]
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> None:
+    """Train a lower-case WordPiece tokenizer on texts, the same for the same texts, and save it for transformers."""
+    from tokenizers import models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # type: ignore[call-arg]
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=list(SPECIAL), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    save_tokenizer(tokenizer, folder)
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Save a trained tokenizer as a folder that transformers' AutoTokenizer loads."""
+    from transformers import PreTrainedTokenizerFast
+
+    wrapper = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        mask_token="[MASK]",
+    )  # fmt: skip
+    wrapper.save_pretrained(str(folder))
+
+
+def _load(folder: str) -> Tokenizer:
+    path = Path(folder)
+    if (path / FILE).is_file():
+        try:
+            return Tokenizer.from_file(str(path / FILE))
+        except Exception as error:  # tokenizers raises bare Exception for damaged files
+            raise DataError(f"{path / FILE} is damaged ({error}); pack again with --train-tokenizer, or copy it anew") from error
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder).backend_tokenizer
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"no tokenizer could be loaded from '{folder}': name a local folder with {FILE}, or a hub name on a machine "
+            "with internet"
+        ) from error
