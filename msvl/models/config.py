@@ -38,7 +38,7 @@ class ImageConfig(Config):
     patch: PositiveInt = 16
     """Patch side in pixels (ViT-B/16)."""
     stem: Literal["patch", "conv"] = "patch"
-    """'patch': the plain projection of pretrained ViTs; 'conv': overlapping 3x3 convolutions, learns faster on little data."""
+    """'patch': the projection of published ViTs; 'conv': overlapping 3x3 convolutions, better on little data."""
     mask_ratio: float = Field(0.5, gt=0, lt=1)
     """Share of patches hidden from the masked autoencoder (MaCo: 0.5)."""
     pooling: Literal["cls", "mean"] = "cls"
@@ -58,17 +58,19 @@ class ImageConfig(Config):
         if self.width % 4 or self.decoder.width % 4:
             raise ValueError("width and decoder.width must be multiples of 4 (sine and cosine of two coordinates)")
         if self.decoder.width % self.decoder.heads:
-            raise ValueError(f"decoder.width {self.decoder.width} must be a multiple of decoder.heads {self.decoder.heads}")
+            raise ValueError(
+                f"decoder.width {self.decoder.width} must be a multiple of decoder.heads {self.decoder.heads}"
+            )
         if self.stem == "conv":
             self._check_conv_stem()
         return self
 
     def _check_conv_stem(self) -> None:
         if self.patch not in (4, 8, 16, 32):
-            raise ValueError(f"stem 'conv' halves the image repeatedly: patch must be 4, 8, 16 or 32, found {self.patch}")
+            raise ValueError(f"stem 'conv' halves the image: patch must be 4, 8, 16 or 32, found {self.patch}")
         step = 8 * self.patch // 2
         if self.width % step:
-            raise ValueError(f"stem 'conv' with patch {self.patch} needs a width that is a multiple of {step}, found {self.width}")
+            raise ValueError(f"stem 'conv' with patch {self.patch}: width {self.width} must be a multiple of {step}")
         if self.weights is not None:
             raise ValueError("stem 'conv' fits no published weights: set stem to patch, or weights to null")
 

@@ -32,7 +32,7 @@ WEIGHTS, SETTINGS, CONFIG, TOKENIZER = "model.safetensors", "msvl.json", "config
 class SavesItself(Protocol):
     """The part of ReportTokeniser that an export needs."""
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: Path) -> None:
         """Write the tokenizer's files to a new folder."""
 
 
@@ -102,13 +102,13 @@ def load_exported(folder: str | os.PathLike[str]) -> MSVLModel:
     try:
         weights = load_file(source / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{source / WEIGHTS}: cannot be read ({error}): the file is cut, copy it again") from error
+        raise CheckpointError(f"{source / WEIGHTS}: cannot be read ({error}): copy it again") from error
     try:
         with whole_parameters():
             model = MSVLModel(MSVLConfig.from_dict(record))
     except (ValidationError, KeyError, TypeError, ValueError) as error:
         detail = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{source / CONFIG}: does not describe a model of this version of msvl: {detail}") from error
+        raise CheckpointError(f"{source / CONFIG}: does not fit this version of msvl: {detail}") from error
     expected = model.state_dict()
     wrong = sorted(expected.keys() ^ weights.keys()) or sorted(
         name for name, value in weights.items() if value.shape != expected[name].shape
@@ -116,7 +116,8 @@ def load_exported(folder: str | os.PathLike[str]) -> MSVLModel:
     if wrong:
         raise CheckpointError(f"{source / WEIGHTS}: {len(wrong)} tensors do not fit {CONFIG}, the first is {wrong[0]}")
     model.load_state_dict(weights)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def export_settings(folder: str | os.PathLike[str]) -> ExportSettings:
@@ -141,7 +142,7 @@ def _require(folder: Path, *names: str) -> None:
         raise CheckpointError(f"{folder}: there is no such folder with an exported model")
     for name in names:
         if not (folder / name).exists():
-            raise CheckpointError(f"{folder}: the file {name} is missing, so this is no whole exported model: copy it again")
+            raise CheckpointError(f"{folder}: {name} is missing, so this is no whole exported model: copy it again")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

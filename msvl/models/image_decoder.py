@@ -34,8 +34,8 @@ class ImageDecoder(nn.Module):
             num_attention_heads=config.heads,
             intermediate_size=4 * config.width,
             layer_norm_eps=1e-6,
-            attn_implementation="sdpa",
         )
+        layer._attn_implementation = "sdpa"
         self.layers = nn.ModuleList(ViTLayer(layer) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         self.pixels = nn.Linear(config.width, patch * patch)
@@ -43,8 +43,8 @@ class ImageDecoder(nn.Module):
     def forward(self, cls: Tensor, visible: Tensor, split: PatchSplit) -> Tensor:
         """Predict the masked patches.
 
-        Attention does not care for the order of tokens, so CLS, visible and mask tokens are laid side by side with their
-        positions instead of being sorted back into the grid.
+        Attention does not care for the order of tokens, so CLS, visible and mask tokens are laid side by side with
+        their positions instead of being sorted back into the grid.
 
         Args:
             cls: [B, F] of the masked pass.
@@ -60,7 +60,8 @@ class ImageDecoder(nn.Module):
         hidden = torch.cat([seen, self.mask_token + self.positions[split.masked]], dim=1)
         for layer in self.layers:
             hidden = layer(hidden, None)
-        return self.pixels(self.norm(hidden[:, -num_masked:]))
+        predicted: Tensor = self.pixels(self.norm(hidden[:, -num_masked:]))
+        return predicted
 
     @torch.no_grad()
     def initialise(self) -> None:

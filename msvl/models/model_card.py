@@ -30,11 +30,15 @@ tags: [chest-radiograph, vision-language, research-only]
 
 {NOTICE}
 
-Radiograph-report foundation model after Huang et al., arXiv 2401.01583: {num_parameters:,} parameters; image encoder
-{image.family} ({network.get("hidden_size")} channels, {network.get("num_hidden_layers")} layers, patches of
-{network.get("patch_size")} px, {config.image_size} px images), text encoder {config.text_section.family}
-({text.get("hidden_size")} channels, {text.get("num_hidden_layers")} layers, {text.get("vocab_size")} tokens), {config.channels}
-shared channels. {needs_msvl}
+Radiograph-report foundation model after Huang et al., arXiv 2401.01583: {num_parameters:,} parameters.
+
+- image encoder: {image.family}, {network.get("hidden_size")} channels, {network.get("num_hidden_layers")} layers,
+  patches of {network.get("patch_size")} px, images of {config.image_size} px
+- text encoder: {config.text_section.family}, {text.get("hidden_size")} channels,
+  {text.get("num_hidden_layers")} layers, {text.get("vocab_size")} tokens
+- shared space: {config.channels} channels
+
+{needs_msvl}
 
 ## Trained on
 
@@ -44,16 +48,20 @@ The licences of these data sets may limit what may be done with the weights.
 
 ## Inputs
 
-Grey images, short side resized to {config.image_size} px and centre-cropped, standardised with mean {config.pixel_mean:.4f} and
-standard deviation {config.pixel_std:.4f} of grey values in [0, 1]. Reports: sections {", ".join(data.report.sections)}, lower case, at most
-{data.report.max_tokens} tokens and {data.report.max_sentences} sentences; the tokenizer is in `tokenizer/`.
+Grey images, short side resized to {config.image_size} px and centre-cropped, grey values in [0, 1] standardised
+with mean {config.pixel_mean:.4f} and standard deviation {config.pixel_std:.4f}.
+
+Reports: sections {", ".join(data.report.sections)}, lower case, at most {data.report.max_tokens} tokens and {data.report.max_sentences} sentences;
+the tokenizer is in `tokenizer/`.
 
 ## Use
 
 ```python
 from msvl.models.exported import load_exported
 
-model = load_exported("FOLDER")  # encode_image(uint8 [B, 1, {config.image_size}, {config.image_size}]), encode_text(tokens)
+model = load_exported("FOLDER")
+image = model.encode_image(pixels)  # uint8 [B, 1, {config.image_size}, {config.image_size}]
+report = model.encode_text(tokens)
 ```
 
 or `msvl evaluate FOLDER --data PACKED_SET`.

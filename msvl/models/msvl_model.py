@@ -119,9 +119,10 @@ class MSVLModel(PreTrainedModel):
         side = self.config.image_size
         if images.shape[-2:] != (side, side):
             found = f"{images.shape[-2]} x {images.shape[-1]}"
-            raise ConfigError(f"images are {found} px but the model was built for {side} px: set data.image_size to {side}")
+            raise ConfigError(f"images are {found} px but the model reads {side} px: set data.image_size to {side}")
         scale, shift = 1 / (255 * self.config.pixel_std), self.config.pixel_mean / self.config.pixel_std
-        return (images.float() * scale - shift).to(self.image_projection.weight.dtype)
+        pixels: Tensor = (images.float() * scale - shift).to(self.image_projection.weight.dtype)
+        return pixels
 
     def _embed_image(self, encoded: EncodedImage) -> ImageEmbeddings:
         features = self._pool_image(encoded)
@@ -141,9 +142,7 @@ class MSVLModel(PreTrainedModel):
         return _MaskedImage(
             embedding=to_unit_length(self.image_projection(self._pool_image(encoded))),
             prediction=self.image_decoder(encoded.cls, encoded.patches, split),
-            target=patch_targets(
-                pixels, split.masked, patch=self.image_encoder.patch, normalise=self.normalise_target
-            ),
+            target=patch_targets(pixels, split.masked, patch=self.image_encoder.patch, normalise=self.normalise_target),
         )
 
     def _both_text_passes(self, tokens: Tokens, masked: MaskedTokens) -> tuple[TextEmbeddings, Tensor, Tensor]:
@@ -172,7 +171,9 @@ class MSVLModel(PreTrainedModel):
     def _check_length(self, tokens: Tokens) -> None:
         length, limit = tokens.input_ids.shape[1], self.text_encoder.max_tokens
         if length > limit:
-            raise ConfigError(f"reports have {length} tokens but the text encoder reads {limit}: lower data.report.max_tokens")
+            raise ConfigError(
+                f"reports have {length} tokens but the text encoder reads {limit}: lower data.report.max_tokens"
+            )
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -23,7 +23,8 @@ class TextDecoder(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map hidden states of masked places [B, K, E] to logits [B, K, V]."""
-        return self.words(self.norm(functional.gelu(self.dense(hidden))))
+        logits: Tensor = self.words(self.norm(functional.gelu(self.dense(hidden))))
+        return logits
 
     @torch.no_grad()
     def initialise(self) -> None:

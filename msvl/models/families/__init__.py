@@ -1,4 +1,4 @@
-"""One adapter per encoder family: where its CLS and patch tokens lie, how it drops tokens, how positions are resized."""
+"""One adapter per encoder family: where its CLS and patch tokens lie, how tokens are dropped, positions resized."""
 
 from __future__ import annotations
 

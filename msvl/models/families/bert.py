@@ -44,9 +44,9 @@ class BertTextEncoder(BertPreTrainedModel):
                 **settings,
                 hidden_dropout_prob=dropout,
                 attention_probs_dropout_prob=dropout,
-                attn_implementation="sdpa",
             )
         )
+        self.set_attn_implementation("sdpa")
         self.width: int = self.config.hidden_size
         self.max_tokens: int = self.config.max_position_embeddings
         self.embeddings = BertEmbeddings(self.config)
@@ -81,8 +81,8 @@ class BertTextEncoder(BertPreTrainedModel):
     def load_published(self, name: str, decoder: TextDecoder) -> None:
         """Fill the encoder from a local folder or hub name, and the MLM head from the same files where they hold one.
 
-        The head's last layer is not tied to the word embeddings during training, because ZeRO-3 partitions each module's
-        parameters for itself; it starts as their copy, as published BERTs are tied.
+        The head's last layer is not tied to the word embeddings during training, because ZeRO-3 partitions each
+        module's parameters for itself; it starts as their copy, as published BERTs are tied.
         """
         source, missing = load_published_model(BertForMaskedLM, name, key=KEY)
         refuse_missing(sorted(key for key in missing if key.startswith("bert.")), name=name, key=KEY)
@@ -102,4 +102,5 @@ class BertTextEncoder(BertPreTrainedModel):
         # The mask is built here because transformers' own helper looks at its values, which stops a GPU to ask.
         seen = rearrange(attention_mask.bool(), "b l -> b 1 1 l").expand(-1, 1, length, length)
         hidden = self.embeddings(input_ids=input_ids)
-        return self.encoder(hidden, attention_mask=seen).last_hidden_state
+        states: Tensor = self.encoder(hidden, attention_mask=seen).last_hidden_state
+        return states

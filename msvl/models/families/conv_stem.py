@@ -35,14 +35,19 @@ class ConvStem(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map [B, 1, H, W] to [B, N, width], row-major."""
+        hidden = pixels
         for block in self.blocks:
-            pixels = block(pixels)
-        return rearrange(self.projection(pixels), "b f rows columns -> b (rows columns) f")
+            hidden = block(hidden)
+        tokens: Tensor = rearrange(self.projection(hidden), "b f rows columns -> b (rows columns) f")
+        return tokens
 
     @torch.no_grad()
     def initialise(self) -> None:
         """Keep the variance through the layers (He et al. 2015); the projection gives tokens of about unit size."""
         for block in self.blocks:
-            init.kaiming_normal_(block[0].weight, mode="fan_out", nonlinearity="relu")
+            for convolution in block.modules():
+                if isinstance(convolution, nn.Conv2d):
+                    init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
         init.normal_(self.projection.weight, std=self.projection.in_channels**-0.5)
-        init.zeros_(self.projection.bias)
+        if self.projection.bias is not None:
+            init.zeros_(self.projection.bias)

@@ -56,7 +56,7 @@ class TextEncoder(Protocol):
         """Return what `__init__` needs, from the configuration or from the published weights that it names."""
 
     def load_published(self, name: str, decoder: TextDecoder) -> None:
-        """Fill the encoder, and the MLM head where the weights have one. Raises CheckpointError when they do not fit."""
+        """Fill the encoder, and the MLM head where there is one. Raises CheckpointError when they do not fit."""
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Encode [B, L] tokens into last hidden states [B, L, E]."""

@@ -37,7 +37,10 @@ def published_settings(name: str, *, key: str, model_types: tuple[str, ...]) -> 
         settings, _ = PretrainedConfig.get_config_dict(name)
     except LOAD_FAULTS as error:
         raise CheckpointError(_not_found(name, key)) from error
-    found = settings.get("model_type")
+    if not settings:
+        raise CheckpointError(_not_found(name, key))
+    # Files older than the key are trusted: what does not fit shows as missing weights.
+    found = settings.get("model_type", model_types[0])
     if found not in model_types:
         raise CheckpointError(
             f"{key} '{name}' holds a model of type '{found}', expected {' or '.join(model_types)}: choose other weights"
@@ -45,7 +48,9 @@ def published_settings(name: str, *, key: str, model_types: tuple[str, ...]) -> 
     return dict(settings)
 
 
-def load_published_model(model_class: type[PreTrainedModel], name: str, *, key: str, **options: Any) -> tuple[Any, set[str]]:
+def load_published_model(
+    model_class: type[PreTrainedModel], name: str, *, key: str, **options: bool
+) -> tuple[Any, set[str]]:
     """Load a published model.
 
     Returns:
@@ -56,12 +61,13 @@ def load_published_model(model_class: type[PreTrainedModel], name: str, *, key: 
     """
     with whole_parameters(), _quiet():
         try:
-            model, report = model_class.from_pretrained(name, output_loading_info=True, dtype="float32", **options)
+            loaded: Any = model_class.from_pretrained(name, output_loading_info=True, dtype="float32", **options)
         except LOAD_FAULTS as error:
             if Path(name).is_dir():
                 detail = " ".join(str(error).split())[:200]
                 raise CheckpointError(f"{key} '{name}': its weights cannot be read, copy it again: {detail}") from error
             raise CheckpointError(_not_found(name, key)) from error
+    model, report = loaded
     return model, set(report["missing_keys"])
 
 
@@ -69,7 +75,7 @@ def refuse_missing(missing: list[str], *, name: str, key: str) -> None:
     """Raise CheckpointError when an encoder would silently stay random in part."""
     if missing:
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise CheckpointError(f"{key} '{name}' lacks {len(missing)} of the encoder's weights ({shown}): choose other weights")
+        raise CheckpointError(f"{key} '{name}' lacks {len(missing)} weights of the encoder ({shown}): choose others")
 
 
 @contextmanager
@@ -106,6 +112,6 @@ def _not_found(name: str, key: str) -> str:
     if Path(name).is_dir():
         return f"{key} '{name}': the folder has no readable config.json, save the model there with save_pretrained"
     return (
-        f"{key} '{name}' is neither a folder here nor a model that can be downloaded now: on a machine with internet run "
-        f"`hf download {name} --local-dir FOLDER`, then set {key} to FOLDER"
+        f"{key} '{name}' is neither a folder here nor a model that can be downloaded now: on a machine with internet "
+        f"run `hf download {name} --local-dir FOLDER`, then set {key} to FOLDER"
     )

@@ -46,10 +46,13 @@ class ViTImageEncoder(ViTPreTrainedModel):
 
     def __init__(self, settings: dict[str, Any], stem: str) -> None:
         """Build the encoder that `describe` describes, with random weights."""
-        super().__init__(ViTConfig(**settings, attn_implementation="sdpa"))
+        super().__init__(ViTConfig(**settings))
+        self.set_attn_implementation("sdpa")
         self.width: int = self.config.hidden_size
-        self.patch: int = self.config.patch_size
-        self.embeddings = MaskableEmbeddings(self.config, stem)
+        self.patch: int = settings["patch_size"]
+        self.embeddings = MaskableEmbeddings(
+            self.config, image_size=settings["image_size"], patch=self.patch, stem=stem
+        )
         self.layers = nn.ModuleList(ViTLayer(self.config) for _ in range(self.config.num_hidden_layers))
         self.layernorm = nn.LayerNorm(self.width, eps=self.config.layer_norm_eps)
         self.post_init()
@@ -77,8 +80,8 @@ class ViTImageEncoder(ViTPreTrainedModel):
         published = ViTConfig(**published_settings(config.weights, key=KEY, model_types=MODEL_TYPES))
         if not isinstance(published.patch_size, int) or image_size % published.patch_size:
             raise CheckpointError(
-                f"{KEY} '{config.weights}' has patches of {published.patch_size} px, which do not divide data.image_size "
-                f"{image_size}: choose a multiple"
+                f"{KEY} '{config.weights}' has patches of {published.patch_size} px, which do not divide "
+                f"data.image_size {image_size}: choose a multiple"
             )
         return {name: getattr(published, name) for name in ARCHITECTURE} | {"image_size": image_size}
 
@@ -116,11 +119,11 @@ class ViTImageEncoder(ViTPreTrainedModel):
 class MaskableEmbeddings(nn.Module):
     """Pixels to tokens with positions, for all patches or for some."""
 
-    def __init__(self, config: ViTConfig, stem: str) -> None:
+    def __init__(self, config: ViTConfig, *, image_size: int, patch: int, stem: str) -> None:
         """Build with either stem; `grid` is the number of patches per side."""
         super().__init__()
-        self.grid: int = config.image_size // config.patch_size
-        self.patch: int = config.patch_size
+        self.grid = image_size // patch
+        self.patch = patch
         self.num_channels: int = config.num_channels
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
         conv = stem == "conv"
