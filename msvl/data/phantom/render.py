@@ -1,0 +1,215 @@
+"""One study of the phantom: from three integers to a picture with its findings and masks. H, W: the picture's sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from msvl.data.phantom import bones
+from msvl.data.phantom.anatomy import Anatomy, sample_anatomy
+from msvl.data.phantom.film import devices, expose, finish
+from msvl.data.phantom.findings import (
+    Finding,
+    Mask,
+    collapsed,
+    fluid,
+    located,
+    opacity,
+    place_nodule,
+    sample_findings,
+)
+from msvl.data.phantom.geometry import Plane, Pose, draw
+from msvl.data.phantom.parameters import PhantomParameters
+
+PATIENT, STUDY = 1, 2
+"""Purposes of a random stream: what stays with a patient, and what belongs to one study."""
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A simulated radiograph."""
+
+    image: NDArray[np.uint8]
+    """[H, W]."""
+    findings: tuple[Finding, ...]
+    regions: tuple[Mask, ...]
+    """One [H, W] per finding, never empty."""
+    lungs: Mask
+    heart: Mask
+    pose: Pose
+
+
+@dataclass
+class _Scene:
+    """What is drawn so far; findings change it in turn."""
+
+    anatomy: Anatomy
+    pose: Pose
+    lungs: dict[str, NDArray[np.uint8]]
+    heart: NDArray[np.uint8]
+    centre: NDArray[np.uint8]
+    """Heart and great vessels."""
+    air: Plane
+    """Share of the chest's depth that is air."""
+    tissue: Plane
+    """Share of the lung's markings that is left."""
+    pleura: Plane
+    """Visceral pleural lines."""
+    found: list[Finding] = field(default_factory=list)
+    regions: list[Mask] = field(default_factory=list)
+
+    def seen(self, side: str = "") -> Mask:
+        """Return the lung of one side, or both, that is not behind the heart."""
+        names = (side,) if side else tuple(self.lungs)
+        lungs = np.maximum.reduce([self.lungs[name] for name in names])
+        return (lungs > 127) & (self.centre < 128)
+
+
+def simulate(parameters: PhantomParameters, *, seed: int, patient: int, study: int, size: int) -> Phantom:
+    """Draw one study: a pure function of its arguments.
+
+    Args:
+        parameters: The variant.
+        seed: Of the whole phantom.
+        patient: Index of the patient, whose anatomy all studies share.
+        study: Index of the patient's study.
+        size: Side of the picture in pixels.
+    """
+    person = np.random.Generator(np.random.PCG64([seed, parameters.code, patient, 0, PATIENT]))
+    rng = np.random.Generator(np.random.PCG64([seed, parameters.code, patient, study, STUDY]))
+    anatomy = sample_anatomy(person, parameters.body)
+    planned = sample_findings(rng, parameters.findings)
+    pose = Pose.sample(rng, parameters.pose, size=size, centre=0.52 * anatomy.lung_height)
+    scene = _empty_chest(rng, anatomy, pose, ratio=_heart_ratio(rng, anatomy, planned, parameters))
+    for finding in planned:
+        _add(rng, scene, finding, parameters)
+    attenuation = _attenuation(rng, scene, parameters)
+    grey = finish(rng, expose(rng, attenuation, film=parameters.film), film=parameters.film)
+    return Phantom(grey, tuple(scene.found), tuple(scene.regions), scene.seen(), scene.heart > 127, pose)
+
+
+def _heart_ratio(rng: np.random.Generator, anatomy: Anatomy, planned: list[Finding], parameters: PhantomParameters) -> float:
+    for finding in planned:
+        if finding.name == "cardiomegaly":
+            return draw(rng, parameters.findings.heart_enlarged[finding.level])
+    return anatomy.heart_normal
+
+
+def _empty_chest(rng: np.random.Generator, anatomy: Anatomy, pose: Pose, *, ratio: float) -> _Scene:
+    lungs = {name: pose.fill(lung.outline) for name, lung in anatomy.lungs.items()}
+    both = cv2.max(lungs["left"], lungs["right"])
+    heart = pose.fill(anatomy.heart(ratio, pose.yaw))
+    centre = pose.fill(anatomy.upper_mediastinum(pose.yaw), canvas=heart.copy())
+    # Lungs are thin at the apex, at the walls and in the corners, thick near the hila.
+    air = pose.spread(both, 0.014) * (np.float32(0.34) + np.float32(0.66) * pose.haze(both, 0.2))
+    air *= 1 - np.float32(rng.uniform(0.82, 0.95)) * pose.spread(centre, 0.016)
+    empty = np.zeros_like(air)
+    return _Scene(anatomy, pose, lungs, heart, centre, air, tissue=np.ones_like(air), pleura=empty)
+
+
+def _add(rng: np.random.Generator, scene: _Scene, finding: Finding, parameters: PhantomParameters) -> None:
+    """Draw one finding into the scene and note its region."""
+    pose, lung = scene.pose, scene.anatomy.lungs.get(finding.side)
+    if finding.name == "cardiomegaly":
+        region = scene.heart > 127
+    elif finding.name == "nodule":
+        finding, region = _add_nodule(rng, scene, finding, parameters)
+    elif lung is None:
+        raise AssertionError(f"{finding.name} has side {finding.side!r}, expected left or right")
+    elif finding.name == "effusion":
+        layer = cv2.min(pose.fill(fluid(rng, lung, finding, parameters.findings)), scene.lungs[finding.side])
+        region = (layer > 127) & (scene.heart < 128)
+        scene.air *= 1 - np.float32(rng.uniform(0.85, 0.98)) * pose.spread(layer, 0.03)
+    elif finding.name == "pneumothorax":
+        region = _add_pneumothorax(rng, scene, finding, parameters)
+    else:
+        region = _add_consolidation(rng, scene, finding, parameters)
+    scene.found.append(finding)
+    scene.regions.append(region)
+
+
+def _add_pneumothorax(rng: np.random.Generator, scene: _Scene, finding: Finding, parameters: PhantomParameters) -> Mask:
+    pose, lung = scene.pose, scene.anatomy.lungs[finding.side]
+    outline = collapsed(rng, lung, finding, parameters.findings)
+    remaining = pose.fill(outline)
+    gap = cv2.subtract(scene.lungs[finding.side], remaining)
+    rim = pose.spread(gap, 0.006)
+    scene.tissue *= 1 - rim
+    # The gap is blacker than lung; the lung that is left holds less air.
+    visible = 1 - pose.spread(scene.centre, 0.012)
+    scene.air += visible * rim * np.float32(rng.uniform(0.26, 0.36))
+    scene.air *= 1 - np.float32(rng.uniform(0.12, 0.2)) * pose.spread(cv2.min(scene.lungs[finding.side], remaining), 0.01)
+    line = pose.canvas()
+    pose.lines(outline[None], line, width=0.018)
+    scene.pleura += pose.spread(cv2.min(line, cv2.dilate(gap, np.ones((3, 3), np.uint8))), 0.004)
+    return (gap > 127) & (scene.centre < 128)
+
+
+def _add_consolidation(rng: np.random.Generator, scene: _Scene, finding: Finding, parameters: PhantomParameters) -> Mask:
+    pose = scene.pose
+    shape = pose.fill(opacity(rng, scene.anatomy.lungs[finding.side], finding, parameters.findings))
+    density = np.float32(draw(rng, parameters.findings.consolidation_density))
+    patches = cv2.resize(rng.uniform(0.72, 1.0, size=(14, 14)).astype(np.float32), (pose.size, pose.size), interpolation=cv2.INTER_CUBIC)
+    scene.air *= 1 - density * patches * pose.spread(shape, 0.045)
+    taken = [region for region in scene.regions if region is not None]
+    region = (shape > 127) & scene.seen(finding.side)
+    for other, known in zip(scene.found, taken, strict=True):
+        if other.name in ("effusion", "pneumothorax"):
+            region &= ~known
+    return region
+
+
+def _add_nodule(
+    rng: np.random.Generator, scene: _Scene, finding: Finding, parameters: PhantomParameters
+) -> tuple[Finding, Mask]:
+    pose, numbers = scene.pose, parameters.findings
+    free = scene.seen()
+    for other, known in zip(scene.found, scene.regions, strict=True):
+        if other.name != "cardiomegaly":
+            free &= ~known
+    shape, diameter, centre = place_nodule(rng, free, pose, finding=finding, parameters=numbers)
+    layer = pose.fill(shape)
+    scene.air *= 1 - np.float32(draw(rng, numbers.nodule_density)) * pose.spread(layer, 0.026)
+    placed = located(finding, scene.anatomy.lung_height, diameter=diameter, centre=centre, cm=numbers.nodule_cm)
+    return placed, layer > 127
+
+
+def _attenuation(rng: np.random.Generator, scene: _Scene, parameters: PhantomParameters) -> Plane:
+    """Return the whole body's attenuation [H, W]: about 0 beside the body, 0.3 in the lungs, 1 in the abdomen."""
+    anatomy, pose, body = scene.anatomy, scene.pose, parameters.body
+    trunk = pose.fill(anatomy.torso())
+    limbs = pose.fill(anatomy.arm("left"), anatomy.arm("right"))
+    depth = pose.haze(trunk, 0.45)
+    cover = pose.spread(trunk, 0.01)
+    total = cover * (np.float32(0.1) + np.float32(0.62) * depth * depth + _belly(anatomy, pose))
+    total += np.float32(0.42) * (1 - np.float32(0.75) * cover) * pose.spread(limbs, 0.02) * pose.haze(limbs, 0.1)
+    total += np.float32(rng.uniform(0.0, 0.1)) * pose.haze(scene.centre, 0.03)
+    total += np.float32(rng.uniform(0.08, 0.2)) * bones.breasts(anatomy, pose, float(rng.uniform(-0.06, 0.1)))
+    texture = cv2.resize(rng.standard_normal((pose.size // 4, pose.size // 4), dtype=np.float32), (pose.size, pose.size), interpolation=cv2.INTER_CUBIC)
+    markings = np.float32(anatomy.vessel_contrast) * bones.vessels(rng, anatomy, pose)
+    markings += np.float32(draw(rng, parameters.film.texture)) * texture
+    air = scene.air
+    total -= np.float32(rng.uniform(0.6, 0.74)) * air
+    total += np.minimum(air * 1.3, 1) * scene.tissue * markings
+    total += np.float32(0.16) * scene.pleura * np.minimum(air * 1.4, 1)
+    bony = np.float32(anatomy.rib_contrast)
+    # Beside the air of the lungs, ribs are hardly seen through the dense tissue.
+    total += bony * bones.ribs(anatomy, pose) * (np.float32(0.3) * cover + np.float32(0.8) * air)
+    total += np.float32(rng.uniform(0.07, 0.14)) * bones.spine(anatomy, pose)
+    total += np.float32(1.6) * bony * bones.shoulders(anatomy, pose)
+    total -= np.float32(rng.uniform(0.1, 0.2)) * bones.airways(anatomy, pose, float(rng.normal(0, 0.03)))
+    total -= np.float32(rng.uniform(0.1, 0.3)) * bones.bowel(rng, anatomy, pose)
+    total += np.float32(0.35) * devices(rng, anatomy, pose, film=parameters.film)
+    return total
+
+
+def _belly(anatomy: Anatomy, pose: Pose) -> Plane:
+    """Return the extra depth [H, W] of the lower trunk, which grows from the middle of the chest downwards."""
+    inverse = np.linalg.inv(pose.matrix[:, :2])
+    axis = np.arange(pose.size) + 0.5
+    along_x, along_y = inverse[1, 0] * (axis - pose.matrix[0, 2]), inverse[1, 1] * (axis - pose.matrix[1, 2])
+    down = (along_y[:, None] + along_x[None, :]).astype(np.float32) / np.float32(anatomy.lung_height)
+    return np.clip(np.float32(0.4) * (down - np.float32(0.45)), 0, np.float32(0.26))
