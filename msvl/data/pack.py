@@ -70,7 +70,6 @@ class _Sample:
     pixel_sum: float
     pixel_square_sum: float
     pixels: int
-    masks: tuple[str, ...]
 
 
 @dataclass
@@ -84,7 +83,6 @@ class _Tally:
     studies: dict[str, set[str]] = field(default_factory=lambda: {split: set() for split in packed.SPLITS})
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(3))
     texts: list[str] = field(default_factory=list)
-    masks: tuple[str, ...] | None = None
 
 
 def pack(source: Source, out: Path, options: PackOptions, *, workers: int, progress: bool = True) -> dict[str, Any]:
@@ -176,23 +174,22 @@ def _pack_record(job: _Job) -> _Sample | str:
     source, options = _WORKER["source"], _WORKER["options"]
     try:
         record = source.record(job.entry)
-        return _members(job, record, source.name, options)
+        return _members(job, record, source, options)
     except DataError as error:
         return str(error)
 
 
-def _members(job: _Job, record: Record, source: str, options: PackOptions) -> _Sample:
+def _members(job: _Job, record: Record, source: Source, options: PackOptions) -> _Sample:
     if record.image.ndim != 2 or min(record.image.shape) < 16:
         raise DataError(f"{job.entry.where}: the image has shape {record.image.shape}; grey of at least 16 px is needed")
     image = shrink(to_eight_bit(record.image), options.short_side)
     scale_y, scale_x = image.shape[0] / record.image.shape[0], image.shape[1] / record.image.shape[1]
-    meta = _meta(job, record, source, image, (scale_x, scale_y))
+    meta = _meta(job, record, source.name, image, (scale_x, scale_y))
     members = {"jpg": encode_jpeg(image), "json": json.dumps(meta, sort_keys=True).encode()}
-    names = tuple(sorted(record.masks))
-    if names:
-        members["mask.png"] = _mask_png(record, names, image.shape)
+    if record.masks:
+        members["mask.png"] = _mask_png(record, source.mask_names, image.shape)
     grey = image.astype(np.float64) / 255
-    return _Sample(members, grey.sum(), np.square(grey).sum(), grey.size, names)
+    return _Sample(members, grey.sum(), np.square(grey).sum(), grey.size)
 
 
 def _meta(job: _Job, record: Record, source: str, image: np.ndarray, scale: tuple[float, float]) -> dict[str, Any]:
@@ -229,10 +226,10 @@ def _meta(job: _Job, record: Record, source: str, image: np.ndarray, scale: tupl
 
 
 def _mask_png(record: Record, names: tuple[str, ...], shape: tuple[int, ...]) -> bytes:
-    if len(names) > 16:
-        raise DataError(f"a record has {len(names)} masks; 16 fit")
     bits = np.zeros(shape, dtype=np.uint16)
     for bit, name in enumerate(names):
+        if name not in record.masks:
+            continue
         mask = cv2.resize(record.masks[name].astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST)
         bits |= mask.astype(np.uint16) << bit
     _, data = cv2.imencode(".png", bits if len(names) > 8 else bits.astype(np.uint8))
@@ -285,10 +282,6 @@ def _write_split(
 
 
 def _count(job: _Job, sample: _Sample, tally: _Tally) -> None:
-    if sample.masks:
-        if tally.masks not in (None, sample.masks):
-            raise DataError(f"{job.entry.where}: its masks are {sample.masks}, other records have {tally.masks}")
-        tally.masks = sample.masks
     tally.patients[job.split].add(job.patient)
     tally.studies[job.split].add(job.study)
     if job.split == "train":
@@ -344,9 +337,8 @@ def _write_rest(source: Source, partial: Path, tally: _Tally, options: PackOptio
         from msvl.data.tokenise import train_tokenizer  # imports torch, which packing itself does without
 
         train_tokenizer(tally.texts, options.tokenizer_vocabulary, partial / packed.TOKENIZER)
-    prompts = getattr(source, "prompts", None)
-    if prompts is not None:
-        (partial / packed.PROMPTS).write_text(json.dumps(prompts(), indent=1), encoding="utf-8")
+    if source.prompts:
+        (partial / packed.PROMPTS).write_text(json.dumps(source.prompts, indent=1), encoding="utf-8")
     total, squares, pixels = tally.pixels if tally.pixels[2] else (0.5, 0.3125, 1.0)
     mean = total / pixels
     manifest = {
@@ -364,7 +356,7 @@ def _write_rest(source: Source, partial: Path, tally: _Tally, options: PackOptio
         "dropped": dict(Counter(reason.partition(": ")[2] or reason for _, _, reason in tally.dropped)),
         "pixel_mean": round(mean, 6),
         "pixel_std": round(math.sqrt(max(squares / pixels - mean**2, 1e-6)), 6),
-        "mask_bits": list(tally.masks or ()),
+        "mask_bits": list(source.mask_names),
         "shards": tally.shards,
     }  # fmt: skip
     (partial / packed.MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")

@@ -63,6 +63,10 @@ class Source(Protocol):
     licence: str
     shareable: bool
     """Whether texts and images may leave the run folder (true for the phantom only)."""
+    mask_names: tuple[str, ...]
+    """Masks that records may have, in the order of their bits in the packed mask image (at most 16)."""
+    prompts: dict[str, dict[str, list[str]]]
+    """Finding -> {"positive": [...], "negative": [...]} for zero-shot judgement; may be empty."""
 
     def settings(self) -> dict[str, Any]:
         """Return the options that made this source, for the manifest (JSON)."""

@@ -40,6 +40,8 @@ class TableColumns:
 class TableSource:
     """Radiographs named in a table."""
 
+    mask_names: tuple[str, ...] = ()
+
     def __init__(
         self, images: Path, table: Path, columns: TableColumns, *, name: str = "table", licence: str = "not stated",
         shareable: bool = False,
@@ -48,6 +50,7 @@ class TableSource:
             raise DataError(f"--images {images}: there is no such folder")
         self.name, self.licence, self.shareable = name, licence, shareable
         self._images, self._table, self._columns = images, table, columns
+        self.prompts: dict[str, dict[str, list[str]]] = {}
         self._findings: list[str] = []
 
     def settings(self) -> dict[str, Any]:
