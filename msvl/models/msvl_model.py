@@ -63,7 +63,7 @@ class MSVLModel(PreTrainedModel):
         self.normalise_target = image.normalise_target
         self.post_init()
         if config.recompute_layers:
-            self.gradient_checkpointing_enable({"use_reentrant": False})
+            self.activation_checkpointing_enable({"use_reentrant": False})
 
     def forward(self, batch: Batch, *, seed: int, reconstruct: bool) -> Embeddings:
         """Embed a batch; with `reconstruct` also predict what is hidden in masked copies of it.

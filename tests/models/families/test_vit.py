@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 import torch
 from transformers import BertConfig, BertModel, ViTConfig, ViTModel
@@ -138,7 +139,8 @@ def test_the_convolutional_stem_has_one_token_per_patch(patch: int) -> None:
     assert encoded.patches.shape == (1, (64 // patch) ** 2, width)
 
 
-def test_a_name_that_is_nowhere_says_how_to_fetch_it() -> None:
+def test_a_name_that_is_nowhere_says_how_to_fetch_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError, match=r"model.image.weights 'no/such-model' is neither a folder.*hf download"):
         encoder_from("no/such-model")
 
