@@ -47,7 +47,8 @@ def spine(anatomy: Anatomy, pose: Pose) -> Plane:
     steps = np.arange(-9, 19)[:, None, None]
     half, top = 0.1 + 0.0022 * steps, np.array([-0.3 * pose.yaw, 0.0]) + steps * np.array([0.0, pitch])
     corners = np.array([(-1, 0), (1, 0), (0.92, 0.45), (1, 0.86), (-1, 0.86), (-0.92, 0.45)])
-    cv2.fillPoly(canvas, list(pose.fixed(top + corners * np.concatenate([half, half * 0 + pitch], axis=2))), 255, cv2.LINE_AA, SHIFT)
+    bodies = top + corners * np.concatenate([half, half * 0 + pitch], axis=2)
+    cv2.fillPoly(canvas, list(pose.fixed(bodies)), 255, cv2.LINE_AA, SHIFT)
     pose.lines(top + np.array([(-1, 0), (1, 0)]) * half, plates, width=0.018)
     pose.lines(top + np.array([(0, 0.35), (0, 0.75)]) * pitch, plates, width=0.025)
     return pose.spread(cv2.addWeighted(canvas, 0.7, plates, 0.3, 0.0), 0.016, gain=1.4)
@@ -62,7 +63,8 @@ def shoulders(anatomy: Anatomy, pose: Pose) -> Plane:
         clavicle = spline([(0.1, 0.16), (0.3, 0.07), (0.62, 0.06 - 0.4 * s), (0.95, -0.04 - s), (1.2, 0.02 - s)], steps=5) * flip
         pose.lines((clavicle + shift)[None], canvas, width=0.085, value=230)
         pose.lines((clavicle + shift)[None], canvas, width=0.085 - 2.4 / pose.unit, value=120)
-        edge = spline([(1.2, 0.08), (0.98, 0.14 * h), (0.9, 0.3 * h), (0.98, 0.47 * h), (1.12, 0.3 * h), (1.22, 0.1 * h)], closed=True, steps=4) * flip
+        blade = [(1.2, 0.08), (0.98, 0.14 * h), (0.9, 0.3 * h), (0.98, 0.47 * h), (1.12, 0.3 * h), (1.22, 0.1 * h)]
+        edge = spline(blade, closed=True, steps=4) * flip
         pose.fill(edge, canvas=faint, value=80)
         pose.lines(edge[None, 4:14], faint, width=0.02, value=190)
         head = np.array([1.34 + 0.1 * anatomy.flesh, 0.16 - 0.5 * s])

@@ -29,7 +29,8 @@ def devices(rng: np.random.Generator, anatomy: Anatomy, pose: Pose, *, film: Fil
             end = rng.uniform((-1.0, 0.1), (1.0, 1.1 * h))
             bend = 0.5 * (end + (0.5, 2.2)) + rng.normal(0, 0.25, 2)
             pose.lines(spline([end, bend, (rng.uniform(-0.8, 0.8), 2.8)])[None], canvas, width=0.012, value=150)
-            cv2.circle(canvas, tuple(np.round(pose.pixels(end)).astype(int).tolist()), max(1, round(0.035 * pose.unit)), 255, -1, cv2.LINE_AA)
+            spot = np.round(pose.pixels(end)).astype(int).tolist()
+            cv2.circle(canvas, spot, max(1, round(0.035 * pose.unit)), 255, -1, cv2.LINE_AA)
     if rng.uniform() < film.tube:
         sign = float(rng.choice([-1.0, 1.0]))
         way = [(0.45 * sign, -0.8), (0.35 * sign, -0.1), (-0.1, 0.2 * h), (-0.17, 0.35 * h), (-0.16, rng.uniform(0.45, 0.6) * h)]
@@ -38,7 +39,8 @@ def devices(rng: np.random.Generator, anatomy: Anatomy, pose: Pose, *, film: Fil
         angle = np.linspace(0, 2 * np.pi, 18, endpoint=False)
         box = np.array([0.75, 0.16 * h]) + np.stack([0.17 * np.cos(angle), 0.14 * np.sin(angle)], axis=1)
         pose.fill(box, canvas=canvas)
-        pose.lines(spline([(0.68, 0.14 * h), (0.3, 0.0), (0.1, 0.2 * h), (0.05, 0.55 * h), (0.25, 0.85 * h)])[None], canvas, width=0.018, value=220)
+        lead = spline([(0.68, 0.14 * h), (0.3, 0.0), (0.1, 0.2 * h), (0.05, 0.55 * h), (0.25, 0.85 * h)])
+        pose.lines(lead[None], canvas, width=0.018, value=220)
     return cv2.GaussianBlur(canvas, (0, 0), 0.6).astype(np.float32) / np.float32(255)
 
 

@@ -75,9 +75,9 @@ def _free_places(found: list[Finding]) -> list[tuple[str, str]]:
     return places or [("right", "middle"), ("left", "middle")]
 
 
-def fluid(rng: np.random.Generator, lung: Lung, finding: Finding, parameters: FindingParameters) -> Points:
-    """Return the region [n, 2] below a meniscus that climbs at the chest wall."""
-    height = draw(rng, parameters.effusion_height[finding.level]) * lung.height
+def fluid(rng: np.random.Generator, lung: Lung, finding: Finding, parameters: FindingParameters, *, extra: float = 0.0) -> Points:
+    """Return the region [n, 2] below a meniscus that climbs at the chest wall; `extra` lifts it."""
+    height = (draw(rng, parameters.effusion_height[finding.level]) + extra) * lung.height
     lateral = lung.height - height
     medial = min(lateral + float(rng.uniform(0.08, 0.2)) * lung.height, lung.height)
     share = np.linspace(0, 1.3, 24)
@@ -87,9 +87,9 @@ def fluid(rng: np.random.Generator, lung: Lung, finding: Finding, parameters: Fi
     return np.concatenate([top, bottom])
 
 
-def collapsed(rng: np.random.Generator, lung: Lung, finding: Finding, parameters: FindingParameters) -> Points:
-    """Return the outline [n, 2] of a lung that has come away from the chest wall at its top and side."""
-    gap = draw(rng, parameters.pneumothorax_gap[finding.level])
+def collapsed(rng: np.random.Generator, lung: Lung, finding: Finding, parameters: FindingParameters, *, extra: float = 0.0) -> Points:
+    """Return the outline [n, 2] of a lung that has come away from the chest wall at its top and side; `extra` widens the gap."""
+    gap = draw(rng, parameters.pneumothorax_gap[finding.level]) + extra
     reach = float(rng.uniform(0.75, 1.0)) if finding.level else float(rng.uniform(0.55, 0.8))
     points = lung.outline.copy()
     x, y = np.abs(points[:, 0]) / lung.width, points[:, 1] / lung.height
@@ -101,9 +101,9 @@ def collapsed(rng: np.random.Generator, lung: Lung, finding: Finding, parameters
     return points
 
 
-def opacity(rng: np.random.Generator, lung: Lung, finding: Finding, parameters: FindingParameters) -> Points:
-    """Return the ragged outline [n, 2] of a consolidation in its zone."""
-    radius = draw(rng, parameters.consolidation_radius[finding.level]) * lung.width
+def opacity(rng: np.random.Generator, lung: Lung, finding: Finding, parameters: FindingParameters, *, extra: float = 0.0) -> Points:
+    """Return the ragged outline [n, 2] of a consolidation in its zone; `extra` widens it."""
+    radius = (draw(rng, parameters.consolidation_radius[finding.level]) + 0.5 * extra) * lung.width
     third = ZONES.index(finding.zone)
     low, high = ((0.16, 0.29), (0.4, 0.56), (0.68, 0.8))[third]
     y = float(rng.uniform(low, high)) * lung.height

@@ -48,7 +48,7 @@ class BodyParameters:
     """Share of the heart's width that lies left of the midline."""
     rib_width: Range = (0.055, 0.085)
     rib_contrast: Range = (0.05, 0.14)
-    vessel_contrast: Range = (0.1, 0.24)
+    vessel_contrast: Range = (0.12, 0.28)
     mediastinum: Range = (0.15, 0.25)
     """Half width of the upper mediastinum."""
     arms_down: float = 0.4
@@ -62,19 +62,19 @@ class FilmParameters:
     """Exposure, noise and what else is on the film."""
 
     gamma: Range = (0.7, 1.45)
-    low: Range = (-0.06, 0.1)
+    low: Range = (-0.14, 0.06)
     """Attenuation that becomes black."""
-    high: Range = (0.88, 1.15)
+    high: Range = (0.95, 1.25)
     """Attenuation that becomes white."""
     gradient: float = 0.1
     """Largest brightness ramp across the picture."""
-    noise: Range = (0.004, 0.014)
+    noise: Range = (0.005, 0.015)
     """Standard deviation of the fine noise; 1 is the whole grey range."""
     noise_blur: Range = (0.4, 0.9)
     """Standard deviation of the fine noise's blur in pixels at 224."""
-    texture: Range = (0.008, 0.02)
+    texture: Range = (0.01, 0.024)
     """Standard deviation of the coarse texture in the lungs."""
-    blur: Range = (0.45, 0.9)
+    blur: Range = (0.35, 0.7)
     """Standard deviation of the whole picture's blur in pixels at 224."""
     border: float = 0.2
     """Share of pictures with a collimated border."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -23,6 +24,10 @@ from msvl.data.phantom.findings import (
 )
 from msvl.data.phantom.geometry import Plane, Pose, draw
 from msvl.data.phantom.parameters import PhantomParameters
+
+TRIES = 8
+LEAST_AREA = {"effusion": 0.07, "pneumothorax": 0.14, "consolidation": 0.16}
+"""Visible area below which a finding is drawn again, larger or elsewhere, in squared chest units."""
 
 PATIENT, STUDY = 1, 2
 """Purposes of a random stream: what stays with a patient, and what belongs to one study."""
@@ -61,11 +66,9 @@ class _Scene:
     found: list[Finding] = field(default_factory=list)
     regions: list[Mask] = field(default_factory=list)
 
-    def seen(self, side: str = "") -> Mask:
-        """Return the lung of one side, or both, that is not behind the heart."""
-        names = (side,) if side else tuple(self.lungs)
-        lungs = np.maximum.reduce([self.lungs[name] for name in names])
-        return (lungs > 127) & (self.centre < 128)
+    def seen(self) -> Mask:
+        """Return the part of both lungs that is not behind the heart."""
+        return (cv2.max(self.lungs["left"], self.lungs["right"]) > 127) & (self.centre < 128)
 
 
 def simulate(parameters: PhantomParameters, *, seed: int, patient: int, study: int, size: int) -> Phantom:
@@ -120,22 +123,55 @@ def _add(rng: np.random.Generator, scene: _Scene, finding: Finding, parameters: 
     elif lung is None:
         raise AssertionError(f"{finding.name} has side {finding.side!r}, expected left or right")
     elif finding.name == "effusion":
-        layer = cv2.min(pose.fill(fluid(rng, lung, finding, parameters.findings)), scene.lungs[finding.side])
-        region = (layer > 127) & (scene.heart < 128)
+        layer, region = _visible(scene, finding, lambda extra: pose.fill(fluid(rng, lung, finding, parameters.findings, extra=extra)))
         scene.air *= 1 - np.float32(rng.uniform(0.85, 0.98)) * pose.spread(layer, 0.03)
     elif finding.name == "pneumothorax":
         region = _add_pneumothorax(rng, scene, finding, parameters)
     else:
         region = _add_consolidation(rng, scene, finding, parameters)
-    scene.found.append(finding)
-    scene.regions.append(region)
+    # A finding that stays hidden in spite of all tries is not part of the study.
+    if region.any():
+        scene.found.append(finding)
+        scene.regions.append(region)
+
+
+def _visible(
+    scene: _Scene, finding: Finding, shape: Callable[[float], NDArray[np.uint8]]
+) -> tuple[NDArray[np.uint8], Mask]:
+    """Return the first shape that shows enough of itself beside heart and earlier findings, or else the best one.
+
+    Args:
+        scene: What is drawn so far.
+        finding: The finding, with its side.
+        shape: Draws a shape that grows with its argument, from 0.
+
+    Returns:
+        The shape's layer and its visible region, both [H, W].
+    """
+    free = (scene.lungs[finding.side] > 127) & (scene.centre < 128)
+    for other, known in zip(scene.found, scene.regions, strict=True):
+        if other.name != "cardiomegaly":
+            free &= ~known
+    tried = []
+    for attempt in range(TRIES):
+        layer = shape(0.03 * attempt)
+        tried.append((layer, (layer > 127) & free))
+        if tried[-1][1].sum() >= LEAST_AREA[finding.name] * scene.pose.unit**2:
+            return tried[-1]
+    return max(tried, key=lambda pair: int(pair[1].sum()))
 
 
 def _add_pneumothorax(rng: np.random.Generator, scene: _Scene, finding: Finding, parameters: PhantomParameters) -> Mask:
     pose, lung = scene.pose, scene.anatomy.lungs[finding.side]
-    outline = collapsed(rng, lung, finding, parameters.findings)
+    outlines = []
+
+    def gap_layer(extra: float) -> NDArray[np.uint8]:
+        outlines.append(collapsed(rng, lung, finding, parameters.findings, extra=extra))
+        return cv2.subtract(scene.lungs[finding.side], pose.fill(outlines[-1]))
+
+    gap, region = _visible(scene, finding, gap_layer)
+    outline = outlines[-1]
     remaining = pose.fill(outline)
-    gap = cv2.subtract(scene.lungs[finding.side], remaining)
     rim = pose.spread(gap, 0.006)
     scene.tissue *= 1 - rim
     # The gap is blacker than lung; the lung that is left holds less air.
@@ -145,20 +181,16 @@ def _add_pneumothorax(rng: np.random.Generator, scene: _Scene, finding: Finding,
     line = pose.canvas()
     pose.lines(outline[None], line, width=0.018)
     scene.pleura += pose.spread(cv2.min(line, cv2.dilate(gap, np.ones((3, 3), np.uint8))), 0.004)
-    return (gap > 127) & (scene.centre < 128)
+    return region
 
 
 def _add_consolidation(rng: np.random.Generator, scene: _Scene, finding: Finding, parameters: PhantomParameters) -> Mask:
     pose = scene.pose
-    shape = pose.fill(opacity(rng, scene.anatomy.lungs[finding.side], finding, parameters.findings))
-    density = np.float32(draw(rng, parameters.findings.consolidation_density))
-    patches = cv2.resize(rng.uniform(0.72, 1.0, size=(14, 14)).astype(np.float32), (pose.size, pose.size), interpolation=cv2.INTER_CUBIC)
+    lung, numbers = scene.anatomy.lungs[finding.side], parameters.findings
+    shape, region = _visible(scene, finding, lambda extra: pose.fill(opacity(rng, lung, finding, numbers, extra=extra)))
+    density = np.float32(draw(rng, numbers.consolidation_density))
+    patches = _enlarged(rng.uniform(0.72, 1.0, size=(14, 14)).astype(np.float32), pose)
     scene.air *= 1 - density * patches * pose.spread(shape, 0.045)
-    taken = [region for region in scene.regions if region is not None]
-    region = (shape > 127) & scene.seen(finding.side)
-    for other, known in zip(scene.found, taken, strict=True):
-        if other.name in ("effusion", "pneumothorax"):
-            region &= ~known
     return region
 
 
@@ -179,7 +211,7 @@ def _add_nodule(
 
 def _attenuation(rng: np.random.Generator, scene: _Scene, parameters: PhantomParameters) -> Plane:
     """Return the whole body's attenuation [H, W]: about 0 beside the body, 0.3 in the lungs, 1 in the abdomen."""
-    anatomy, pose, body = scene.anatomy, scene.pose, parameters.body
+    anatomy, pose = scene.anatomy, scene.pose
     trunk = pose.fill(anatomy.torso())
     limbs = pose.fill(anatomy.arm("left"), anatomy.arm("right"))
     depth = pose.haze(trunk, 0.45)
@@ -188,7 +220,7 @@ def _attenuation(rng: np.random.Generator, scene: _Scene, parameters: PhantomPar
     total += np.float32(0.42) * (1 - np.float32(0.75) * cover) * pose.spread(limbs, 0.02) * pose.haze(limbs, 0.1)
     total += np.float32(rng.uniform(0.0, 0.1)) * pose.haze(scene.centre, 0.03)
     total += np.float32(rng.uniform(0.08, 0.2)) * bones.breasts(anatomy, pose, float(rng.uniform(-0.06, 0.1)))
-    texture = cv2.resize(rng.standard_normal((pose.size // 4, pose.size // 4), dtype=np.float32), (pose.size, pose.size), interpolation=cv2.INTER_CUBIC)
+    texture = _enlarged(rng.standard_normal((pose.size // 4, pose.size // 4), dtype=np.float32), pose)
     markings = np.float32(anatomy.vessel_contrast) * bones.vessels(rng, anatomy, pose)
     markings += np.float32(draw(rng, parameters.film.texture)) * texture
     air = scene.air
@@ -198,7 +230,7 @@ def _attenuation(rng: np.random.Generator, scene: _Scene, parameters: PhantomPar
     bony = np.float32(anatomy.rib_contrast)
     # Beside the air of the lungs, ribs are hardly seen through the dense tissue.
     total += bony * bones.ribs(anatomy, pose) * (np.float32(0.3) * cover + np.float32(0.8) * air)
-    total += np.float32(rng.uniform(0.07, 0.14)) * bones.spine(anatomy, pose)
+    total += np.float32(rng.uniform(0.05, 0.11)) * bones.spine(anatomy, pose)
     total += np.float32(1.6) * bony * bones.shoulders(anatomy, pose)
     total -= np.float32(rng.uniform(0.1, 0.2)) * bones.airways(anatomy, pose, float(rng.normal(0, 0.03)))
     total -= np.float32(rng.uniform(0.1, 0.3)) * bones.bowel(rng, anatomy, pose)
@@ -213,3 +245,7 @@ def _belly(anatomy: Anatomy, pose: Pose) -> Plane:
     along_x, along_y = inverse[1, 0] * (axis - pose.matrix[0, 2]), inverse[1, 1] * (axis - pose.matrix[1, 2])
     down = (along_y[:, None] + along_x[None, :]).astype(np.float32) / np.float32(anatomy.lung_height)
     return np.clip(np.float32(0.4) * (down - np.float32(0.45)), 0, np.float32(0.26))
+
+
+def _enlarged(coarse: Plane, pose: Pose) -> Plane:
+    return np.asarray(cv2.resize(coarse, (pose.size, pose.size), interpolation=cv2.INTER_CUBIC))
