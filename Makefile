@@ -1,0 +1,31 @@
+# One command each. `make setup` is called by the others and does nothing when nothing changed.
+PYTHON ?= python3.11
+RUN := .venv/bin/python
+.PHONY: setup quickstart test checks evidence drill bench clean
+
+setup:
+	@$(or $(shell command -v $(PYTHON) 2>/dev/null),$(shell command -v python3 2>/dev/null),python3) scripts/setup_environment.py
+
+quickstart: setup
+	@.venv/bin/msvl quickstart
+
+test: setup
+	@$(RUN) -m pytest -m "not slow" tests
+
+checks: setup
+	@.venv/bin/ruff check msvl tests benchmarks scripts setup.py
+	@.venv/bin/ruff format --check msvl tests benchmarks scripts setup.py
+	@.venv/bin/mypy msvl
+	@.venv/bin/lint-imports
+
+evidence: setup
+	@$(RUN) -m tests.evidence
+
+drill: setup
+	@$(RUN) -m pytest -m slow tests
+
+bench: setup
+	@ls benchmarks/*.py | sed 's|^|run by hand: $(RUN) |'
+
+clean:
+	rm -rf .venv build msvl.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
