@@ -72,7 +72,8 @@ def mean_statistic(values: NDArray[np.floating]) -> Statistic:
     column = np.asarray(values, dtype=np.float64)
 
     def statistic(weights: Floats) -> Floats:
-        return (weights @ column) / weights.sum(axis=1)
+        means: Floats = (weights @ column) / weights.sum(axis=1)
+        return means
 
     return statistic
 

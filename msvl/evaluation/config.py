@@ -25,9 +25,9 @@ class EvaluationConfig(Config):
     """Tasks to run."""
     strict: bool = False
     """Stop when the data cannot judge a task (no boxes, no labels), instead of leaving it out and saying why."""
-    resamples: int = Field(1000, ge=0)
+    resamples: int = Field(default=1000, ge=0)
     """Bootstrap draws over patients (CheXzero: 1,000); 0 gives no intervals, as during training."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seeds the bootstrap, the untrained twin and the choice of examples."""
     batch_size: PositiveInt = 64
     """Images per forward pass."""
@@ -37,5 +37,5 @@ class EvaluationConfig(Config):
     """Gaussian on the patch grid before upsampling, in patches (BioViL, MaCo: 1.5 on 14 x 14); 0 suits small grids."""
     probe_samples: PositiveInt = 2000
     """Training studies that the probe and the pixel baseline see at most."""
-    examples: int = Field(8, ge=0)
+    examples: int = Field(default=8, ge=0)
     """Grounding overlays and sample pairs kept for the report page."""

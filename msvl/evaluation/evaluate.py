@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 import yaml
 from pydantic import ValidationError
+from torch import nn
 
 from msvl.config.errors import DataError
 from msvl.data.config import DataConfig
@@ -29,6 +31,7 @@ from msvl.evaluation.locate import WEIGHTS, ModelPlace
 from msvl.evaluation.material import Material
 from msvl.evaluation.prompts import PromptSet, choose_prompts
 from msvl.models.exported import ExportSettings, export_settings, load_exported
+from msvl.models.msvl_config import MSVLConfig
 from msvl.models.msvl_model import MSVLModel
 
 PROBE_SPLIT = "train"
@@ -54,7 +57,7 @@ class Request:
     """Studies judged at most; None is all."""
     name: str | None = None
     """Name of the result; None makes one of set, split and tasks."""
-    config: EvaluationConfig = field(default_factory=EvaluationConfig)
+    config: EvaluationConfig = EvaluationConfig()
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def evaluate(request: Request, say: Say) -> tuple[Path, dict[str, Any]]:
         model = load_exported(request.place.model)
         settings = export_settings(request.place.model)
         tokeniser = ReportTokeniser(str(settings.tokenizer), settings.report)
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
     with watch.phase("data", f"reading split {request.split}"):
         sets = read_sets(request, settings)
     config = request.config
@@ -173,7 +176,9 @@ def judge_untrained(model: MSVLModel, tokeniser: ReportTokeniser, sets: Sets, co
     device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        twin = MSVLModel(model.config).to(device)
+        assert isinstance(model.config, MSVLConfig), type(model.config)
+        twin = MSVLModel(copy.deepcopy(model.config))
+    nn.Module.to(twin, device)
     tasks = tuple(task for task in config.tasks if task != "pixel_baseline")
     config = config.model_copy(update={"tasks": tasks})
     return run_tasks(_material(twin, tokeniser, sets, config), config)

@@ -49,7 +49,7 @@ def write_examples(
 def _grounding(
     folder: Path, material: Material, generator: np.random.Generator, *, count: int, sigma: float
 ) -> list[dict[str, Any]]:
-    examples = []
+    examples: list[dict[str, Any]] = []
     size = (material.images.shape[-2], material.images.shape[-1])
     for place in _one_finding_after_another(material, generator)[:count]:
         pair = material.pairs[place]
@@ -86,7 +86,7 @@ def _retrieval(
         return []
     rows = first_of_each(material.studies)
     gallery = material.reports[rows]
-    examples = []
+    examples: list[dict[str, Any]] = []
     for row in generator.permutation(rows)[:count]:
         similarity = gallery @ material.encoded.image[row]
         own = similarity[int(np.flatnonzero(rows == row)[0])]

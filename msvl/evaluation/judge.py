@@ -8,6 +8,7 @@ import torch
 
 from msvl.data.evaluation_set import EvaluationSet
 from msvl.data.identity import text_hash
+from msvl.data.study import Box
 from msvl.evaluation.config import PROBING_TASKS, EvaluationConfig
 from msvl.evaluation.encoders import (
     Encodes,
@@ -121,7 +122,7 @@ def gather_material(
     )
 
 
-def phrase_pairs(boxes: Sequence[Sequence]) -> tuple[Pair, ...]:
+def phrase_pairs(boxes: Sequence[Sequence[Box]]) -> tuple[Pair, ...]:
     """Unite the boxes of one phrase in one image: pairs in order of images, then of first mention.
 
     Args:
@@ -129,7 +130,7 @@ def phrase_pairs(boxes: Sequence[Sequence]) -> tuple[Pair, ...]:
     """
     pairs = []
     for row, own in enumerate(boxes):
-        by_phrase: dict[str, list] = {}
+        by_phrase: dict[str, list[Box]] = {}
         for box in own:
             by_phrase.setdefault(box.phrase, []).append(box)
         for phrase, group in by_phrase.items():

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Texts = NDArray[np.int64]
+"""Text identities: equal text, equal number."""
 
 
 def auc(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> float:
@@ -51,7 +53,9 @@ def weighted_auc(labels: NDArray[np.integer], scores: NDArray[np.floating], weig
     below = np.cumsum(negatives, axis=1) - negatives
     wins = (positives * (below + 0.5 * negatives)).sum(axis=1)
     pairs = positives.sum(axis=1) * negatives.sum(axis=1)
-    return np.divide(wins, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+    values = np.full(len(weights), np.nan)
+    np.divide(wins, pairs, out=values, where=pairs > 0)
+    return values
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class HitPlaces:
     """Hits that score the same as the best hit (at least 1)."""
 
 
-def hit_places(similarity: NDArray[np.floating], query_texts: NDArray, gallery_texts: NDArray) -> HitPlaces:
+def hit_places(similarity: NDArray[np.floating], query_texts: Texts, gallery_texts: Texts) -> HitPlaces:
     """Locate the best hit of each query, where every gallery item with an equal text is a hit.
 
     Args:
@@ -100,7 +104,7 @@ def expected_rank(places: HitPlaces) -> Floats:
     return places.ahead + (places.tied_misses + places.tied_hits + 1) / (places.tied_hits + 1)
 
 
-def chance_recall(query_texts: NDArray, gallery_texts: NDArray, k: int) -> float:
+def chance_recall(query_texts: Texts, gallery_texts: Texts, k: int) -> float:
     """Return the recall@k of a random ranking of this gallery: more than k / G when texts repeat."""
     names, counts = np.unique(np.asarray(gallery_texts), return_counts=True)
     hits = counts[np.searchsorted(names, np.asarray(query_texts))]

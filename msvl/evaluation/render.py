@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from msvl.config.errors import DataError
 
+Pixels = NDArray[np.uint8]
+
 SHOWN_SIDE = 336
 """Pixels of a picture's side on the page."""
 BOX_COLOUR = (80, 230, 120)
@@ -21,14 +23,13 @@ HEAT_SHARE = 0.55
 """Largest opacity of the heat map."""
 
 
-def radiograph(image: NDArray[np.uint8], boxes: Sequence[tuple[float, float, float, float]] = ()) -> bytes:
+def radiograph(image: Pixels, boxes: Sequence[tuple[float, float, float, float]] = ()) -> bytes:
     """Return a PNG of an image [H, W] with its boxes (x, y, w, h in its pixels)."""
-    return _png(_with_boxes(cv2.cvtColor(_enlarged(image), cv2.COLOR_GRAY2BGR), boxes, image.shape))
+    coloured = cv2.cvtColor(_enlarged(image), cv2.COLOR_GRAY2BGR).astype(np.uint8)
+    return _png(_with_boxes(coloured, boxes, image.shape))
 
 
-def overlay(
-    image: NDArray[np.uint8], heat: NDArray[np.float32], boxes: Sequence[tuple[float, float, float, float]]
-) -> bytes:
+def overlay(image: Pixels, heat: NDArray[np.float32], boxes: Sequence[tuple[float, float, float, float]]) -> bytes:
     """Return a PNG of an image [H, W] under its heat map [H, W], which is stretched by its own range, with boxes."""
     base = cv2.cvtColor(_enlarged(image), cv2.COLOR_GRAY2BGR).astype(np.float32)
     low, high = float(heat.min()), float(heat.max())
@@ -39,16 +40,14 @@ def overlay(
     return _png(_with_boxes((base * (1 - opacity) + colours * opacity).astype(np.uint8), boxes, image.shape))
 
 
-def _enlarged(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _enlarged(image: Pixels) -> Pixels:
     height, width = image.shape
     scale = SHOWN_SIDE / max(height, width)
     method = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
     return cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=method).astype(np.uint8)
 
 
-def _with_boxes(
-    picture: NDArray[np.uint8], boxes: Sequence[tuple[float, float, float, float]], shape: tuple[int, ...]
-) -> NDArray[np.uint8]:
+def _with_boxes(picture: Pixels, boxes: Sequence[tuple[float, float, float, float]], shape: tuple[int, ...]) -> Pixels:
     drawn = np.ascontiguousarray(picture)
     scale = picture.shape[0] / shape[0]
     for x, y, w, h in boxes:
@@ -57,7 +56,7 @@ def _with_boxes(
     return drawn
 
 
-def _png(picture: NDArray[np.uint8]) -> bytes:
+def _png(picture: Pixels) -> bytes:
     done, encoded = cv2.imencode(".png", picture)
     if not done:
         raise DataError(f"a picture of {picture.shape} could not be encoded as PNG")

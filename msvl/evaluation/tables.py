@@ -90,7 +90,7 @@ class Table:
     """Titles and rows of text."""
 
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 def headline_table(figures: Mapping[str, Any]) -> Table:

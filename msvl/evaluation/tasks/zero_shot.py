@@ -36,7 +36,7 @@ def ensembles(prompts: PromptSet, embeddings: Tensor) -> Tensor:
         [2 * findings, C] unit length, positive and negative side in turn.
     """
     sizes = [size for item in prompts.findings.values() for size in (len(item.positive), len(item.negative))]
-    means = torch.stack([side.mean(dim=0) for side in embeddings.split(sizes)])
+    means = torch.stack([side.mean(dim=0) for side in torch.split(embeddings, sizes)])
     return functional.normalize(means, dim=-1)
 
 
