@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from msvl.data.phantom.anatomy import Anatomy, Lung
-from msvl.data.phantom.geometry import SHIFT, SIDES, Plane, Points, Pose, spline
+from msvl.data.phantom.geometry import SHIFT, SIDES, Canvas, Plane, Points, Pose, spline
 
 
 def ribs(anatomy: Anatomy, pose: Pose) -> Plane:
@@ -40,21 +40,21 @@ def _rib(anatomy: Anatomy, lung: Lung, *, index: int) -> tuple[list[tuple[float,
     return behind, before
 
 
-def spine(anatomy: Anatomy, pose: Pose) -> Plane:
+def spine(anatomy: Anatomy, pose: Pose) -> Canvas:
     """Return the vertebrae [H, W]: boxes with bright plates, narrower towards the neck."""
     canvas, plates = pose.canvas(), pose.canvas()
     pitch = anatomy.lung_height / 11.5
-    steps = np.arange(-9, 19)[:, None, None]
+    steps = np.arange(-9, 25)[:, None, None]
     half, top = 0.1 + 0.0022 * steps, np.array([-0.3 * pose.yaw, 0.0]) + steps * np.array([0.0, pitch])
     corners = np.array([(-1, 0), (1, 0), (0.92, 0.45), (1, 0.86), (-1, 0.86), (-0.92, 0.45)])
     bodies = top + corners * np.concatenate([half, half * 0 + pitch], axis=2)
     cv2.fillPoly(canvas, list(pose.fixed(bodies)), 255, cv2.LINE_AA, SHIFT)
     pose.lines(top + np.array([(-1, 0), (1, 0)]) * half, plates, width=0.018)
     pose.lines(top + np.array([(0, 0.35), (0, 0.75)]) * pitch, plates, width=0.025)
-    return pose.spread(cv2.addWeighted(canvas, 0.7, plates, 0.3, 0.0), 0.016, gain=1.4)
+    return cv2.addWeighted(canvas, 0.66, plates, 0.34, 0.0)
 
 
-def shoulders(anatomy: Anatomy, pose: Pose) -> Plane:
+def shoulders(anatomy: Anatomy, pose: Pose) -> Canvas:
     """Return clavicles, scapulae, humeri [H, W]."""
     canvas, faint = pose.canvas(), pose.canvas()
     s, h, shift = anatomy.shoulder, anatomy.lung_height, np.array([0.9 * pose.yaw, 0.0])
@@ -75,18 +75,18 @@ def shoulders(anatomy: Anatomy, pose: Pose) -> Plane:
         pose.lines((shaft * flip)[None], canvas, width=0.14, value=190)
         pose.lines((shaft * flip)[None], canvas, width=0.14 - 3.0 / pose.unit, value=110)
         pose.fill(ball * flip, canvas=canvas, value=190)
-    return pose.spread(cv2.addWeighted(canvas, 0.65, faint, 0.35, 0.0), 0.014, gain=1.5)
+    return cv2.addWeighted(canvas, 0.65, faint, 0.35, 0.0)
 
 
-def airways(anatomy: Anatomy, pose: Pose, bend: float) -> Plane:
-    """Return trachea and main bronchi [H, W]; `bend` moves the trachea's lower end sideways."""
+def airways(anatomy: Anatomy, pose: Pose, *, bend: float, gain: float) -> Plane:
+    """Return trachea and main bronchi [H, W] from 0 to `gain`; `bend` moves the trachea's lower end sideways."""
     h, canvas = anatomy.lung_height, pose.canvas()
     carina = np.array([bend + 0.2 * pose.yaw, 0.37 * h])
     trachea = spline([(0.0, -1.2), (0.15 * bend, -0.2), (bend + 0.2 * pose.yaw, 0.15 * h), carina], steps=5)
     pose.lines(trachea[None], canvas, width=0.14, value=255)
     branches = np.array([[carina, carina + (sign * 0.26, 0.1 * h)] for sign in SIDES.values()])
     pose.lines(branches, canvas, width=0.07, value=130)
-    return pose.spread(canvas, 0.02)
+    return pose.spread(canvas, 0.02, gain=gain)
 
 
 def vessels(rng: np.random.Generator, anatomy: Anatomy, pose: Pose) -> Plane:
@@ -108,7 +108,7 @@ def vessels(rng: np.random.Generator, anatomy: Anatomy, pose: Pose) -> Plane:
         spot = np.linspace(0, 2 * np.pi, 12, endpoint=False)
         knob = hilum + np.array([0.03, 0.0]) + np.stack([0.06 * np.cos(spot), 0.12 * np.sin(spot)], axis=1)
         pose.fill(knob * flip, canvas=canvas, value=215)
-    return pose.spread(canvas, 0.0085) + np.float32(0.9) * pose.haze(canvas, 0.07)
+    return pose.spread(canvas, 0.0085) + pose.enlarge(pose.haze(canvas, 0.07, gain=0.9))
 
 
 def _branches(rng: np.random.Generator, starts: Points, heading: Points, *, length: float) -> Points:
@@ -121,21 +121,18 @@ def _branches(rng: np.random.Generator, starts: Points, heading: Points, *, leng
 
 
 def breasts(anatomy: Anatomy, pose: Pose, sag: float) -> Plane:
-    """Return the breast shadows [H, W], with a sharper lower edge; all zero where there are none."""
+    """Return the breast shadows [H / 4, W / 4]."""
     canvas = pose.canvas()
-    if not anatomy.breasts:
-        return canvas.astype(np.float32)
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     r = anatomy.breasts
     for sign in SIDES.values():
         centre = np.array([sign * 0.68, (0.66 + sag) * anatomy.lung_height])
         pose.fill(centre + np.stack([r * np.cos(angle), 1.05 * r * np.sin(angle)], axis=1), canvas=canvas)
-    shade = pose.haze(canvas, 0.16)
-    return np.float32(0.75) * shade * (np.float32(0.35) + pose.spread(canvas, 0.025))
+    return np.float32(0.75) * pose.haze(canvas, 0.16) * (np.float32(0.35) + pose.haze(canvas, 0.025))
 
 
 def bowel(rng: np.random.Generator, anatomy: Anatomy, pose: Pose) -> Plane:
-    """Return the stomach's bubble and some bowel gas below the diaphragm [H, W]."""
+    """Return the stomach's bubble and some bowel gas below the diaphragm [H / 4, W / 4]."""
     canvas = pose.canvas()
     lung = anatomy.lungs["left"]
     dome = float(lung.diaphragm[:, 1].min())
@@ -145,4 +142,4 @@ def bowel(rng: np.random.Generator, anatomy: Anatomy, pose: Pose) -> Plane:
         x = float(rng.uniform(0.3, 0.65)) if index == 0 else float(rng.uniform(-0.3, 0.9))
         wide, tall = rng.uniform(0.08, 0.24), rng.uniform(0.05, 0.1)
         pose.fill(np.array([x, dome + high + tall]) + np.stack([wide * np.cos(angle), tall * np.sin(angle)], axis=1), canvas=canvas)
-    return cv2.GaussianBlur(canvas, (0, 0), 0.025 * pose.unit).astype(np.float32) / np.float32(255)
+    return pose.haze(canvas, 0.02)

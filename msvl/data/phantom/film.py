@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msvl.data.phantom.anatomy import Anatomy
-from msvl.data.phantom.geometry import Plane, Pose, draw, spline
+from msvl.data.phantom.geometry import Canvas, Plane, Pose, draw, spline
 from msvl.data.phantom.parameters import FilmParameters
 
 LEVELS = 2048
@@ -20,7 +20,7 @@ LETTERS = {
 """Strokes of the side markers; 1 is the letter's height."""
 
 
-def devices(rng: np.random.Generator, anatomy: Anatomy, pose: Pose, *, film: FilmParameters) -> Plane:
+def devices(rng: np.random.Generator, anatomy: Anatomy, pose: Pose, *, film: FilmParameters) -> Canvas:
     """Return cables, catheters and pacemakers [H, W], most often none."""
     canvas, h = pose.canvas(), anatomy.lung_height
     if rng.uniform() < film.leads:
@@ -41,7 +41,7 @@ def devices(rng: np.random.Generator, anatomy: Anatomy, pose: Pose, *, film: Fil
         pose.fill(box, canvas=canvas)
         lead = spline([(0.68, 0.14 * h), (0.3, 0.0), (0.1, 0.2 * h), (0.05, 0.55 * h), (0.25, 0.85 * h)])
         pose.lines(lead[None], canvas, width=0.018, value=220)
-    return cv2.GaussianBlur(canvas, (0, 0), 0.6).astype(np.float32) / np.float32(255)
+    return canvas
 
 
 def expose(rng: np.random.Generator, attenuation: Plane, *, film: FilmParameters) -> Plane:
@@ -56,7 +56,7 @@ def expose(rng: np.random.Generator, attenuation: Plane, *, film: FilmParameters
     noise = rng.standard_normal(attenuation.shape, dtype=np.float32)
     noise = cv2.GaussianBlur(noise, (0, 0), draw(rng, film.noise_blur) * size / 224)
     noise *= np.float32(draw(rng, film.noise) / max(float(noise[::4, ::4].std()), 1e-6))
-    if film.inverted_detector:
+    if film.uneven_noise:
         noise *= 0.4 + grey
     return cv2.GaussianBlur(grey, (0, 0), draw(rng, film.blur) * size / 224) + noise
 

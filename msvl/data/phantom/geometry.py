@@ -17,12 +17,24 @@ from msvl.data.phantom.parameters import PoseParameters, Range
 
 Points = NDArray[np.float64]
 Plane = NDArray[np.float32]
+Canvas = NDArray[np.uint8]
 
 SHIFT = 4
 """Bits of OpenCV's fixed-point coordinates."""
 
 SIDES = {"right": -1, "left": 1}
 """The patient's side -> sign of x."""
+
+
+def _weights(steps: int) -> Points:
+    """Return the weights [steps, 4] of four neighbouring points."""
+    t = np.arange(steps) / steps
+    weights = np.stack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], axis=1)
+    return 0.5 * weights
+
+
+CATMULL_ROM = {steps: _weights(steps) for steps in range(2, 9)}
+"""Points per piece of a curve -> weights."""
 
 
 def draw(rng: np.random.Generator, span: Range) -> float:
@@ -35,16 +47,9 @@ def spline(points: Sequence[Sequence[float]] | Points, *, closed: bool = False, 
     knots = np.asarray(points, dtype=np.float64)
     before, after = (knots[..., -1:, :], knots[..., :2, :]) if closed else (knots[..., :1, :], knots[..., -1:, :])
     p = np.concatenate([before, knots, after], axis=-2)
-    curve = _hermite_weights(steps) @ np.stack([p[..., k : p.shape[-2] - 3 + k, :] for k in range(4)], axis=-2)
+    curve = CATMULL_ROM[steps] @ np.stack([p[..., k : p.shape[-2] - 3 + k, :] for k in range(4)], axis=-2)
     curve = curve.reshape(*knots.shape[:-2], -1, 2)
     return curve if closed else np.concatenate([curve, knots[..., -1:, :]], axis=-2)
-
-
-def _hermite_weights(steps: int) -> Points:
-    """Return the weights [steps, 4] of four neighbouring points."""
-    t = np.arange(steps) / steps
-    weights = np.stack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], axis=1)
-    return 0.5 * weights
 
 
 @dataclass(frozen=True)
@@ -87,30 +92,37 @@ class Pose:
         scaled = np.asarray(points, dtype=np.float64) @ (self.matrix[:, :2].T * (1 << SHIFT))
         return (scaled + (self.matrix[:, 2] * (1 << SHIFT) + 0.5)).astype(np.int32)
 
-    def canvas(self) -> NDArray[np.uint8]:
+    def canvas(self) -> Canvas:
         """Return an empty picture [H, W]."""
         return np.zeros((self.size, self.size), dtype=np.uint8)
 
-    def fill(self, *shapes: Points, canvas: NDArray[np.uint8] | None = None, value: int = 255) -> NDArray[np.uint8]:
+    def fill(self, *shapes: Points, canvas: Canvas | None = None, value: int = 255) -> Canvas:
         """Fill closed shapes, smooth at their edges; returns the canvas [H, W]."""
         canvas = self.canvas() if canvas is None else canvas
         for shape in shapes:
             cv2.fillPoly(canvas, [self.fixed(shape)], value, cv2.LINE_AA, SHIFT)
         return canvas
 
-    def lines(self, curves: Points, canvas: NDArray[np.uint8], *, width: float, value: int = 255) -> None:
+    def lines(self, curves: Points, canvas: Canvas, *, width: float, value: int = 255) -> None:
         """Draw open curves [c, n, 2]; `width` is in chest units and at least one pixel."""
         thickness = max(1, round(width * self.unit))
         fixed = list(self.fixed(curves))
-        cv2.polylines(canvas, fixed, isClosed=False, color=value, thickness=thickness, lineType=cv2.LINE_AA, shift=SHIFT)
+        # Smooth edges cost half the time of thick lines, which are all blurred afterwards.
+        kind = cv2.LINE_AA if thickness < 4 else cv2.LINE_8
+        cv2.polylines(canvas, fixed, isClosed=False, color=value, thickness=thickness, lineType=kind, shift=SHIFT)
 
-    def spread(self, layer: NDArray[np.uint8], sigma: float = 0.0, *, gain: float = 1.0) -> Plane:
+    def spread(self, layer: Canvas, sigma: float = 0.0, *, gain: float = 1.0) -> Plane:
         """Turn a canvas into shares [H, W] from 0 to `gain`, blurred by `sigma` chest units."""
         blurred = cv2.GaussianBlur(layer, (0, 0), sigma * self.unit) if sigma else layer
         return np.multiply(blurred, np.float32(gain / 255), dtype=np.float32)
 
-    def haze(self, layer: NDArray[np.uint8], sigma: float) -> Plane:
-        """As `spread` for wide blurs, at a quarter of the resolution."""
-        small = cv2.resize(layer, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA).astype(np.float32)
-        small = cv2.GaussianBlur(small, (0, 0), max(sigma * self.unit / 4, 0.3), borderType=cv2.BORDER_REPLICATE)
-        return cv2.resize(small, layer.shape[::-1], interpolation=cv2.INTER_LINEAR) * np.float32(1 / 255)
+    def haze(self, layer: Canvas, sigma: float, *, gain: float = 1.0) -> Plane:
+        """As `spread` for wide blurs, at a quarter of the resolution [H / 4, W / 4]: most of a body is smooth."""
+        quarter = (self.size // 4, self.size // 4)
+        small = cv2.resize(layer, quarter, interpolation=cv2.INTER_AREA).astype(np.float32)
+        small *= np.float32(gain / 255)
+        return cv2.GaussianBlur(small, (0, 0), max(sigma * self.unit / 4, 0.3), borderType=cv2.BORDER_REPLICATE)
+
+    def enlarge(self, coarse: Plane) -> Plane:
+        """Bring a coarse plane to the picture's resolution [H, W]."""
+        return np.asarray(cv2.resize(coarse, (self.size, self.size), interpolation=cv2.INTER_LINEAR))

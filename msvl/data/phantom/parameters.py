@@ -62,15 +62,15 @@ class FilmParameters:
     """Exposure, noise and what else is on the film."""
 
     gamma: Range = (0.7, 1.45)
-    low: Range = (-0.14, 0.06)
+    low: Range = (-0.2, 0.05)
     """Attenuation that becomes black."""
-    high: Range = (0.95, 1.25)
+    high: Range = (1.0, 1.3)
     """Attenuation that becomes white."""
     gradient: float = 0.1
     """Largest brightness ramp across the picture."""
     noise: Range = (0.005, 0.015)
     """Standard deviation of the fine noise; 1 is the whole grey range."""
-    noise_blur: Range = (0.4, 0.9)
+    noise_blur: Range = (0.35, 0.8)
     """Standard deviation of the fine noise's blur in pixels at 224."""
     texture: Range = (0.01, 0.024)
     """Standard deviation of the coarse texture in the lungs."""
@@ -86,8 +86,8 @@ class FilmParameters:
     """Share of pictures with a catheter."""
     pacemaker: float = 0.04
     """Share of pictures with a pacemaker."""
-    inverted_detector: bool = False
-    """Whether noise grows with brightness (scatter) instead of being even."""
+    uneven_noise: bool = False
+    """Whether noise grows with brightness (as with scatter) instead of being even."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ SHIFTED = PhantomParameters(
     body=replace(BodyParameters(), lung_height=(1.35, 1.75), flesh=(0.2, 0.5), arms_down=0.85, breasts=0.55),
     film=FilmParameters(
         gamma=(1.15, 1.9),
-        low=(-0.2, 0.0),
-        high=(0.95, 1.25),
+        low=(-0.3, -0.05),
+        high=(1.0, 1.3),
         gradient=0.2,
         noise=(0.015, 0.035),
         noise_blur=(0.7, 1.2),
@@ -159,7 +159,7 @@ SHIFTED = PhantomParameters(
         leads=0.6,
         tube=0.4,
         pacemaker=0.1,
-        inverted_detector=True,
+        uneven_noise=True,
     ),
 )
 """Another hospital: portable pictures with scatter and devices, other exposure, another way of reporting."""

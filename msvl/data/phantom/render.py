@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from msvl.data.phantom import bones
 from msvl.data.phantom.anatomy import Anatomy, sample_anatomy
@@ -22,7 +21,7 @@ from msvl.data.phantom.findings import (
     place_nodule,
     sample_findings,
 )
-from msvl.data.phantom.geometry import Plane, Pose, draw
+from msvl.data.phantom.geometry import Canvas, Plane, Pose, draw
 from msvl.data.phantom.parameters import PhantomParameters
 
 TRIES = 8
@@ -37,7 +36,7 @@ PATIENT, STUDY = 1, 2
 class Phantom:
     """A simulated radiograph."""
 
-    image: NDArray[np.uint8]
+    image: Canvas
     """[H, W]."""
     findings: tuple[Finding, ...]
     regions: tuple[Mask, ...]
@@ -53,9 +52,9 @@ class _Scene:
 
     anatomy: Anatomy
     pose: Pose
-    lungs: dict[str, NDArray[np.uint8]]
-    heart: NDArray[np.uint8]
-    centre: NDArray[np.uint8]
+    lungs: dict[str, Canvas]
+    heart: Canvas
+    centre: Canvas
     """Heart and great vessels."""
     air: Plane
     """Share of the chest's depth that is air."""
@@ -107,7 +106,7 @@ def _empty_chest(rng: np.random.Generator, anatomy: Anatomy, pose: Pose, *, rati
     heart = pose.fill(anatomy.heart(ratio, pose.yaw))
     centre = pose.fill(anatomy.upper_mediastinum(pose.yaw), canvas=heart.copy())
     # Lungs are thin at the apex, at the walls and in the corners, thick near the hila.
-    air = pose.spread(both, 0.014) * (np.float32(0.34) + np.float32(0.66) * pose.haze(both, 0.2))
+    air = pose.spread(both, 0.014) * pose.enlarge(np.float32(0.34) + pose.haze(both, 0.2, gain=0.66))
     air *= 1 - np.float32(rng.uniform(0.82, 0.95)) * pose.spread(centre, 0.016)
     empty = np.zeros_like(air)
     return _Scene(anatomy, pose, lungs, heart, centre, air, tissue=np.ones_like(air), pleura=empty)
@@ -136,8 +135,8 @@ def _add(rng: np.random.Generator, scene: _Scene, finding: Finding, parameters: 
 
 
 def _visible(
-    scene: _Scene, finding: Finding, shape: Callable[[float], NDArray[np.uint8]]
-) -> tuple[NDArray[np.uint8], Mask]:
+    scene: _Scene, finding: Finding, shape: Callable[[float], Canvas]
+) -> tuple[Canvas, Mask]:
     """Return the first shape that shows enough of itself beside heart and earlier findings, or else the best one.
 
     Args:
@@ -165,7 +164,7 @@ def _add_pneumothorax(rng: np.random.Generator, scene: _Scene, finding: Finding,
     pose, lung = scene.pose, scene.anatomy.lungs[finding.side]
     outlines = []
 
-    def gap_layer(extra: float) -> NDArray[np.uint8]:
+    def gap_layer(extra: float) -> Canvas:
         outlines.append(collapsed(rng, lung, finding, parameters.findings, extra=extra))
         return cv2.subtract(scene.lungs[finding.side], pose.fill(outlines[-1]))
 
@@ -189,7 +188,7 @@ def _add_consolidation(rng: np.random.Generator, scene: _Scene, finding: Finding
     lung, numbers = scene.anatomy.lungs[finding.side], parameters.findings
     shape, region = _visible(scene, finding, lambda extra: pose.fill(opacity(rng, lung, finding, numbers, extra=extra)))
     density = np.float32(draw(rng, numbers.consolidation_density))
-    patches = _enlarged(rng.uniform(0.72, 1.0, size=(14, 14)).astype(np.float32), pose)
+    patches = pose.enlarge(rng.uniform(0.72, 1.0, size=(14, 14)).astype(np.float32))
     scene.air *= 1 - density * patches * pose.spread(shape, 0.045)
     return region
 
@@ -211,41 +210,49 @@ def _add_nodule(
 
 def _attenuation(rng: np.random.Generator, scene: _Scene, parameters: PhantomParameters) -> Plane:
     """Return the whole body's attenuation [H, W]: about 0 beside the body, 0.3 in the lungs, 1 in the abdomen."""
-    anatomy, pose = scene.anatomy, scene.pose
+    anatomy, pose, air = scene.anatomy, scene.pose, scene.air
     trunk = pose.fill(anatomy.torso())
-    limbs = pose.fill(anatomy.arm("left"), anatomy.arm("right"))
-    depth = pose.haze(trunk, 0.45)
-    cover = pose.spread(trunk, 0.01)
-    total = cover * (np.float32(0.1) + np.float32(0.62) * depth * depth + _belly(anatomy, pose))
-    total += np.float32(0.42) * (1 - np.float32(0.75) * cover) * pose.spread(limbs, 0.02) * pose.haze(limbs, 0.1)
-    total += np.float32(rng.uniform(0.0, 0.1)) * pose.haze(scene.centre, 0.03)
-    total += np.float32(rng.uniform(0.08, 0.2)) * bones.breasts(anatomy, pose, float(rng.uniform(-0.06, 0.1)))
-    texture = _enlarged(rng.standard_normal((pose.size // 4, pose.size // 4), dtype=np.float32), pose)
-    markings = np.float32(anatomy.vessel_contrast) * bones.vessels(rng, anatomy, pose)
-    markings += np.float32(draw(rng, parameters.film.texture)) * texture
-    air = scene.air
+    total = _flesh(rng, scene, trunk)
+    texture = rng.standard_normal((pose.size // 4, pose.size // 4), dtype=np.float32)
+    markings = pose.enlarge(texture * np.float32(draw(rng, parameters.film.texture)))
+    markings += np.float32(anatomy.vessel_contrast) * bones.vessels(rng, anatomy, pose)
+    markings *= scene.tissue
+    markings += np.float32(0.18) * scene.pleura
     total -= np.float32(rng.uniform(0.6, 0.74)) * air
-    total += np.minimum(air * 1.3, 1) * scene.tissue * markings
-    total += np.float32(0.16) * scene.pleura * np.minimum(air * 1.4, 1)
-    bony = np.float32(anatomy.rib_contrast)
+    total += np.minimum(air * np.float32(1.3), 1) * markings
     # Beside the air of the lungs, ribs are hardly seen through the dense tissue.
-    total += bony * bones.ribs(anatomy, pose) * (np.float32(0.3) * cover + np.float32(0.8) * air)
-    total += np.float32(rng.uniform(0.05, 0.11)) * bones.spine(anatomy, pose)
-    total += np.float32(1.6) * bony * bones.shoulders(anatomy, pose)
-    total -= np.float32(rng.uniform(0.1, 0.2)) * bones.airways(anatomy, pose, float(rng.normal(0, 0.03)))
-    total -= np.float32(rng.uniform(0.1, 0.3)) * bones.bowel(rng, anatomy, pose)
-    total += np.float32(0.35) * devices(rng, anatomy, pose, film=parameters.film)
+    ribs = np.float32(anatomy.rib_contrast) * bones.ribs(anatomy, pose)
+    total += ribs * (np.float32(0.3) + np.float32(0.8) * air)
+    solid = cv2.addWeighted(
+        bones.spine(anatomy, pose), rng.uniform(0.18, 0.4), bones.shoulders(anatomy, pose), 6 * anatomy.rib_contrast, 0.0
+    )
+    solid = cv2.scaleAdd(devices(rng, anatomy, pose, film=parameters.film), 0.9, solid)
+    total += pose.spread(solid, 0.011, gain=0.4)
+    total -= bones.airways(anatomy, pose, bend=float(rng.normal(0, 0.03)), gain=float(rng.uniform(0.1, 0.2)))
+    return total
+
+
+def _flesh(rng: np.random.Generator, scene: _Scene, trunk: Canvas) -> Plane:
+    """Return the attenuation of trunk and arms without their bones [H, W], as if the lungs were full of water."""
+    anatomy, pose = scene.anatomy, scene.pose
+    depth = pose.haze(trunk, 0.45)
+    smooth = np.float32(0.1) + np.float32(0.62) * depth * depth + _belly(anatomy, pose)
+    smooth += pose.haze(scene.centre, 0.03, gain=float(rng.uniform(0.0, 0.1)))
+    sag, weight = float(rng.uniform(-0.06, 0.1)), np.float32(rng.uniform(0.08, 0.2))
+    if anatomy.breasts:
+        smooth += weight * bones.breasts(anatomy, pose, sag)
+    smooth -= np.float32(rng.uniform(0.1, 0.3)) * bones.bowel(rng, anatomy, pose)
+    limbs = pose.fill(anatomy.arm("left"), anatomy.arm("right"))
+    limb_depth = np.float32(0.42) * (1 - np.float32(0.75) * depth) * pose.haze(limbs, 0.1)
+    total = pose.spread(trunk, 0.01) * pose.enlarge(smooth)
+    total += pose.spread(limbs, 0.02) * pose.enlarge(limb_depth)
     return total
 
 
 def _belly(anatomy: Anatomy, pose: Pose) -> Plane:
-    """Return the extra depth [H, W] of the lower trunk, which grows from the middle of the chest downwards."""
+    """Return the extra depth [H / 4, W / 4] of the lower trunk, which grows from the middle of the chest downwards."""
     inverse = np.linalg.inv(pose.matrix[:, :2])
-    axis = np.arange(pose.size) + 0.5
+    axis = (np.arange(pose.size // 4) + 0.5) * 4
     along_x, along_y = inverse[1, 0] * (axis - pose.matrix[0, 2]), inverse[1, 1] * (axis - pose.matrix[1, 2])
     down = (along_y[:, None] + along_x[None, :]).astype(np.float32) / np.float32(anatomy.lung_height)
     return np.clip(np.float32(0.4) * (down - np.float32(0.45)), 0, np.float32(0.26))
-
-
-def _enlarged(coarse: Plane, pose: Pose) -> Plane:
-    return np.asarray(cv2.resize(coarse, (pose.size, pose.size), interpolation=cv2.INTER_CUBIC))

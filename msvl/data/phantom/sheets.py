@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from msvl.data.phantom.findings import Finding, Mask
 from msvl.data.phantom.geometry import Points
+from msvl.data.phantom.grammar import HEART_SEVERITY
 from msvl.data.phantom.parameters import FINDINGS, STANDARD, PhantomParameters
 from msvl.data.phantom.render import Phantom, simulate
 
@@ -48,8 +49,9 @@ def contact_sheet(folder: Path, *, nih: Sequence[Path], real: Sequence[Path]) ->
 def findings_sheet(*, side: int = 180) -> NDArray[np.uint8]:
     """Return one row per finding, smallest region first, outlined by its box: [rows, columns, 3]."""
     rows = []
+    phantoms = list(_some(200))
     for name in FINDINGS:
-        seen = [(drawn, item, region) for drawn in _some(200) for item, region in _regions(drawn, name)]
+        seen = [(drawn, item, region) for drawn in phantoms for item, region in _regions(drawn, name)]
         seen.sort(key=lambda triple: int(triple[2].sum()))
         picks = [seen[round(share * (len(seen) - 1))] for share in np.linspace(0, 1, COLUMNS)]
         tiles = [_outlined(drawn.image, region, side=side, words=_words(item)) for drawn, item, region in picks]
@@ -58,19 +60,16 @@ def findings_sheet(*, side: int = 180) -> NDArray[np.uint8]:
 
 
 def beside_real(nih: Sequence[Path], *, side: int = 200) -> NDArray[np.uint8]:
-    """Return twelve phantoms, then the NIH radiographs in a last row: [rows, columns, 3]."""
+    """Return twelve phantoms in three rows, and one or two NIH radiographs beside them: [rows, columns, 3]."""
     drawn = [_tile(phantom.image, side) for phantom in _some(12)]
-    shown = [_tile(square(path), side) for path in nih[:2]]
-    for tile in shown:
-        _write_words(tile, "NIH Clinical Center")
-    while len(drawn) % 4 or len(drawn) < 12:
-        drawn.append(np.full_like(drawn[0], 255))
-    grid = [np.hstack(drawn[start : start + 4]) for start in range(0, 12, 4)]
-    if not shown:
-        return np.vstack(grid)
-    blank = np.full_like(drawn[0], 255)
-    column = np.vstack([shown[index] if index < len(shown) else blank for index in range(3)])
-    return np.hstack([np.vstack(grid), blank[:1].repeat(len(column), axis=0)[:, :16], column])
+    blocks = [np.vstack([np.hstack(drawn[start : start + 4]) for start in range(0, 12, 4)])]
+    gap = np.full((3 * side, 12, 3), 255, dtype=np.uint8)
+    for path in nih[:2]:
+        tall = 3 * side
+        shown = _tile(square(path, tall), tall)
+        _write_words(shown, "NIH Clinical Center")
+        blocks += [gap, shown]
+    return np.hstack(blocks)
 
 
 def square(path: Path, side: int = 224) -> Grey:
@@ -123,7 +122,8 @@ def _regions(drawn: Phantom, name: str) -> list[tuple[Finding, Mask]]:
 
 
 def _words(finding: Finding) -> str:
-    return " ".join(word for word in (finding.severity, finding.side, finding.zone, finding.name) if word)
+    severity = HEART_SEVERITY[finding.severity] if finding.name == "cardiomegaly" else finding.severity
+    return " ".join(word for word in (severity, finding.side, finding.zone, finding.name) if word)
 
 
 def _outlined(image: Grey, region: Mask, *, side: int, words: str) -> Grey:

@@ -2,7 +2,7 @@
 
 from msvl.data.phantom.digest import parameters_digest
 
-FROZEN = "827a048816f74aed0d1ada4646baeb3d0e74039bee7c2cbcdcac1ca0ae88f7ce"
+FROZEN = "9cbbd5dca96eed8dc29d3a03859eefe0a168eca4500eda9fbd899127aace8f3e"
 
 
 def test_parameters_and_grammars_are_frozen() -> None:
