@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 
-from msvl.data.phantom.grammar import GRAMMARS, HEART_ADVERB, HEART_SEVERITY, NOUNS, SEVERITY
+from msvl.data.phantom.grammar import HEART_ADVERB, HEART_SEVERITY, NOUNS, SEVERITY
 from msvl.data.phantom.parameters import VARIANTS
+from msvl.data.phantom.prose import GRAMMARS
 
 
 def parameters_digest() -> str:

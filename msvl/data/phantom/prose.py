@@ -8,8 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from msvl.data.phantom.findings import Finding
-from msvl.data.phantom.grammar import GRAMMARS, HEART_ADVERB, HEART_SEVERITY, HELD_OUT, NOUNS, SEVERITY, Grammar
+from msvl.data.phantom.grammar import HEART_ADVERB, HEART_SEVERITY, NOUNS, SEVERITY, Grammar
+from msvl.data.phantom.held_out_wordings import HELD_OUT
 from msvl.data.phantom.parameters import FINDINGS
+from msvl.data.phantom.shifted_wordings import SHIFTED
+from msvl.data.phantom.training_wordings import TRAINING
+
+GRAMMARS = {"training": TRAINING, "held_out": HELD_OUT, "shifted": SHIFTED}
+"""Name -> grammar."""
 
 MIDDLE_WORDS = ("middle", "mid")
 MOST_FINDINGS_SENTENCES = 5

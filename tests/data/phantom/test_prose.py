@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from msvl.data.phantom.findings import SEVERITIES, ZONES, Finding
-from msvl.data.phantom.grammar import GRAMMARS, NOUNS
+from msvl.data.phantom.grammar import NOUNS
 from msvl.data.phantom.parameters import FINDINGS
-from msvl.data.phantom.prose import PROMPTS, phrase, report
+from msvl.data.phantom.prose import GRAMMARS, PROMPTS, phrase, report
 
 REPORTS = 6000
 
