@@ -51,7 +51,8 @@ The licences of these data sets may limit what may be done with the weights.
 Grey images, short side resized to {config.image_size} px and centre-cropped, grey values in [0, 1] standardised
 with mean {config.pixel_mean:.4f} and standard deviation {config.pixel_std:.4f}.
 
-Reports: sections {", ".join(data.report.sections)}, lower case, at most {data.report.max_tokens} tokens and {data.report.max_sentences} sentences;
+Reports: sections {", ".join(data.report.sections)}, lower case,
+at most {data.report.max_tokens} tokens and {data.report.max_sentences} sentences;
 the tokenizer is in `tokenizer/`.
 
 ## Use

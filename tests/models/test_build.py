@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from msvl.models.config import ImageConfig
 from tests.models.tiny import SIDE, VOCABULARY, tiny_batch, tiny_config, tiny_model
 
-SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+SMALL: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
 
 def published(folder: Path) -> tuple[str, str]:

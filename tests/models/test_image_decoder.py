@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from transformers.models.vit_mae.modeling_vit_mae import ViTMAEConfig, ViTMAEForPreTraining
+from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from msvl.models.config import ImageDecoderConfig
 from msvl.models.image_decoder import ImageDecoder, patch_targets
 from msvl.models.masking import PatchSplit, patch_noise, split_patches
 
 WIDTH, GRID, PATCH = 12, 4, 4
-SMALL = {"hidden_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+SMALL: dict[str, Any] = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+}
 
 
 def decoder_and_split() -> tuple[ImageDecoder, PatchSplit]:
@@ -23,7 +30,11 @@ def decoder_and_split() -> tuple[ImageDecoder, PatchSplit]:
 
 def test_prediction_equals_that_of_mae_with_the_same_weights() -> None:
     decoder, split = decoder_and_split()
-    sizes = {"decoder_hidden_size": 16, "decoder_num_hidden_layers": 2, "decoder_num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "decoder_hidden_size": 16,
+        "decoder_num_hidden_layers": 2,
+        "decoder_num_attention_heads": 2,
+    }
     config = ViTMAEConfig(
         image_size=GRID * PATCH,
         patch_size=PATCH,

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
 import torch
-from transformers import BertConfig, BertModel, ViTConfig, ViTModel
-from transformers.models.vit_mae.modeling_vit_mae import ViTMAEConfig, ViTMAEForPreTraining
+from transformers import BertConfig, BertModel, ViTConfig, ViTMAEConfig, ViTModel
+from transformers.models.vit_mae.modeling_vit_mae import ViTMAEForPreTraining
 
 from msvl.config.errors import CheckpointError
 from msvl.models.config import ImageConfig
 from msvl.models.families.vit import ViTImageEncoder, blank_hidden, take_tokens
 from tests.models.tiny import GRID, PATCH, SIDE, tiny_config, tiny_model
 
-SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+SMALL: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 VISIBLE = torch.tensor([[0, 3, 7, 15], [1, 2, 8, 9]])
 
 
@@ -69,7 +70,11 @@ def test_a_random_encoder_with_patch_stem_loads_as_a_plain_vit(tmp_path: Path) -
 
 def test_the_encoder_of_a_published_mae_is_read(tmp_path: Path) -> None:
     torch.manual_seed(6)
-    decoder = {"decoder_hidden_size": 16, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
+    decoder: dict[str, Any] = {
+        "decoder_hidden_size": 16,
+        "decoder_num_hidden_layers": 1,
+        "decoder_num_attention_heads": 2,
+    }
     mae = ViTMAEForPreTraining(ViTMAEConfig(image_size=SIDE, patch_size=PATCH, mask_ratio=0.0, **SMALL, **decoder))
     mae.vit.embeddings.position_embeddings.data.normal_()
     mae.eval().save_pretrained(tmp_path)
