@@ -49,7 +49,7 @@ def published_settings(name: str, *, key: str, model_types: tuple[str, ...]) -> 
 
 
 def load_published_model(
-    model_class: type[PreTrainedModel], name: str, *, key: str, **options: bool
+    model_class: type[PreTrainedModel], name: str, *, key: str, **options: Any
 ) -> tuple[Any, set[str]]:
     """Load a published model.
 
