@@ -14,6 +14,7 @@ import torch
 from einops import reduce
 from torch import Tensor
 from torch.nn import functional
+from tqdm import tqdm
 
 from msvl.data.batch import Tokens
 from msvl.evaluation.maps import cosine_maps
@@ -101,6 +102,7 @@ def encode_images(
     batch_size: int,
     prompts: Tensor | None = None,
     pairs: PhrasePairs | None = None,
+    progress: bool = False,
 ) -> EncodedImages:
     """Encode images and reduce their patches at once to what the tasks ask for.
 
@@ -110,11 +112,13 @@ def encode_images(
         batch_size: Images per forward pass.
         prompts: [K, C] sentence embeddings whose best patch cosine is wanted per image.
         pairs: Phrases whose cosine maps are wanted.
+        progress: Show a bar with the time left when it takes over two seconds.
     """
     device = next(iter(model.parameters())).device
     parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     with judging(model):
-        for start in range(0, len(images), batch_size):
+        starts = range(0, len(images), batch_size)
+        for start in tqdm(starts, desc="encoding images", unit="batch", delay=2, disable=not progress, leave=False):
             encoded = model.encode_image(images[start : start + batch_size].to(device))
             patches = functional.normalize(encoded.patches.float(), dim=-1)
             scores = _best_patch(patches, prompts)

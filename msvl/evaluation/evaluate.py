@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -186,7 +187,13 @@ def judge_untrained(model: MSVLModel, tokeniser: ReportTokeniser, sets: Sets, co
 
 def _material(model: MSVLModel, tokeniser: ReportTokeniser, sets: Sets, config: EvaluationConfig) -> Material:
     return gather_material(
-        model, tokeniser, sets.held_out, probe_train=sets.probe_train, prompts=sets.prompts, config=config
+        model,
+        tokeniser,
+        sets.held_out,
+        probe_train=sets.probe_train,
+        prompts=sets.prompts,
+        config=config,
+        progress=sys.stderr.isatty(),
     )
 
 

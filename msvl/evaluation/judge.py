@@ -91,8 +91,9 @@ def gather_material(
     probe_train: EvaluationSet | None = None,
     prompts: PromptSet | None = None,
     config: EvaluationConfig,
+    progress: bool = False,
 ) -> Material:
-    """Encode what the configured tasks need, once."""
+    """Encode what the configured tasks need, once; with `progress` show bars on the terminal."""
     size = config.batch_size
     whole, local = None, None
     if "zero_shot" in config.tasks:
@@ -102,7 +103,7 @@ def gather_material(
             whole, local = ensembles(prompts, sides.text), ensembles(prompts, sides.sentence)
     pairs = phrase_pairs(held_out.boxes) if "grounding" in config.tasks else ()
     phrases = _phrases(model, tokeniser, pairs, batch_size=size)
-    encoded = encode_images(model, held_out.images, batch_size=size, prompts=local, pairs=phrases)
+    encoded = encode_images(model, held_out.images, batch_size=size, prompts=local, pairs=phrases, progress=progress)
     reports = None
     if "retrieval" in config.tasks:
         reports = encode_reports(model, tokeniser, held_out.sentences, batch_size=size)
@@ -118,7 +119,7 @@ def gather_material(
         prompts=prompts,
         prompt_embeddings=whole,
         pairs=pairs,
-        probe=_probe_material(model, probe_train, config),
+        probe=_probe_material(model, probe_train, config, progress=progress),
     )
 
 
@@ -151,11 +152,13 @@ def _phrases(model: Encodes, tokeniser: Tokenises, pairs: tuple[Pair, ...], *, b
     )
 
 
-def _probe_material(model: Encodes, train: EvaluationSet | None, config: EvaluationConfig) -> ProbeMaterial | None:
+def _probe_material(
+    model: Encodes, train: EvaluationSet | None, config: EvaluationConfig, *, progress: bool
+) -> ProbeMaterial | None:
     if train is None or not PROBING_TASKS & set(config.tasks):
         return None
     if {"linear_probe", "ridge_probe"} & set(config.tasks):
-        features = encode_images(model, train.images, batch_size=config.batch_size).features
+        features = encode_images(model, train.images, batch_size=config.batch_size, progress=progress).features
     else:
         features = torch.zeros(len(train.images), 0)
     return ProbeMaterial(features, train.images, dict(train.labels), list(train.patients))
