@@ -1,8 +1,8 @@
 """The one all-gather with gradient.
 
-Convention of the whole project: a loss on rank r is a local value whose mean over ranks is the global loss; DDP and ZeRO
-average gradients over ranks; the backward of the gather SUMS what all ranks ask of a tensor. Together these give every
-parameter exactly the gradient that one process computes on the global batch.
+Convention of the whole project: a loss on rank r is a local value whose mean over ranks is the global loss; DDP and
+ZeRO average gradients over ranks; the backward of the gather SUMS what all ranks ask of a tensor. Together these give
+every parameter exactly the gradient that one process computes on the global batch.
 """
 
 from __future__ import annotations
@@ -13,28 +13,29 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from msvl.collectives.world import is_distributed, rank, world_size
+from msvl.collectives.world import is_distributed, world_size
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, local: Tensor) -> Tensor:
-        local = local.contiguous()
-        out = local.new_empty((world_size() * local.shape[0], *local.shape[1:]))
-        dist.all_gather_into_tensor(out, local)
-        return out
+        return _all_gather(local.contiguous())
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         gradient = gradient.contiguous()
-        rows = gradient.shape[0] // world_size()
-        if dist.get_backend() == "gloo":
-            # gloo has no native reduce-scatter; its all-reduce sums in the same order on every rank.
-            dist.all_reduce(gradient)
-            return gradient[rank() * rows : (rank() + 1) * rows].clone()
-        out = gradient.new_empty((rows, *gradient.shape[1:]))
-        dist.reduce_scatter_tensor(out, gradient)
+        out = gradient.new_empty((gradient.shape[0] // world_size(), *gradient.shape[1:]))
+        # torch 2.13 gave it a new name and warns of the old one. Gloo has it as well (since 2.8, any number of ranks).
+        reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+        reduce_scatter(out, gradient)
         return out
+
+
+def _all_gather(local: Tensor) -> Tensor:
+    out = local.new_empty((world_size() * local.shape[0], *local.shape[1:]))
+    all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+    all_gather(out, local)
+    return out
 
 
 def gather(local: Tensor) -> Tensor:
@@ -54,7 +55,5 @@ def gather_constant(local: Tensor) -> Tensor:
     if not is_distributed():
         return local
     as_bytes = local.dtype == torch.bool
-    moved = (local.to(torch.uint8) if as_bytes else local).detach().contiguous()
-    out = moved.new_empty((world_size() * moved.shape[0], *moved.shape[1:]))
-    dist.all_gather_into_tensor(out, moved)
+    out = _all_gather((local.to(torch.uint8) if as_bytes else local).detach().contiguous())
     return out.bool() if as_bytes else out

@@ -1,4 +1,4 @@
-"""Sums, means and maxima over ranks, without gradient."""
+"""Sums, means and maxima over ranks; none carries a gradient from one rank to another."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ def total(local: Tensor) -> Tensor:
     if is_distributed():
         dist.all_reduce(value)
     return value
+
+
+def ratio_of_totals(local_sum: Tensor, local_count: Tensor) -> Tensor:
+    """Collective. Return W * local sum / global count, whose mean over ranks is global sum / global count.
+
+    This is how a mean over things that ranks hold unequal numbers of (masked tokens, admissible pairs) stays the mean
+    of the global batch. The gradient goes through `local_sum`; where nothing at all is counted the result is 0.
+    """
+    return world_size() * local_sum / total(local_count).clamp(min=1)
 
 
 def mean(local: Tensor) -> Tensor:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from msvl.config.base import Config
 
 Duplicates = Literal["exclude", "keep"]
-DUPLICATES_DOC = """What happens to other samples with the same report text, study or patient in a contrastive denominator:
-'exclude' takes them out (58 % of real IMPRESSIONs share their text with another report), 'keep' treats them as negatives."""
+DUPLICATES_DOC = """What other samples of the same report text, study or patient do in a contrastive denominator: 'exclude'
+takes them out (58 % of real IMPRESSIONs share their text with another report), 'keep' treats them as negatives."""
 
 
 class GlobalScaleConfig(Config):
@@ -36,7 +36,7 @@ class LocalScaleConfig(Config):
     logit_scale: PositiveFloat = 10.0
     """temp3 = 1 / tau2 (GLoRIA)."""
     normalise_over: Literal["units_then_patches", "patches"] = "units_then_patches"
-    """First softmax over the report's sentences as GLoRIA does (uniform attention for one sentence), or over patches only."""
+    """First softmax over the report's sentences as GLoRIA does (uniform attention for one sentence), or patches only."""
     tile: int = Field(8, ge=1)
     """Reports scored at once; the rest is recomputed in the backward pass."""
     duplicates: Duplicates = "exclude"
@@ -78,3 +78,9 @@ class ObjectivesConfig(Config):
     local: LocalScaleConfig = LocalScaleConfig()
     instance: InstanceScaleConfig = InstanceScaleConfig()
     modality: ModalityScaleConfig = ModalityScaleConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> ObjectivesConfig:
+        if not any(section.weight for section in (self.global_, self.local, self.instance, self.modality)):
+            raise ValueError("every scale has weight 0, so nothing would be trained: set a scale's weight above 0")
+        return self

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from msvl.collectives.gather import gather
+from msvl.collectives.reduce import ratio_of_totals
 
 EXCLUDED = -1.0e9
 """Logit of a pair that takes no part: its exponential is exactly 0 in fp32, and unlike -inf it never makes NaN."""
@@ -19,7 +20,7 @@ def symmetric_cross_entropy(logits: Tensor, own: Tensor, allowed: Tensor | None)
     """Collective. Return this rank's share of InfoNCE in both directions, summed.
 
     Args:
-        logits: [b, G] fp32, own images against all reports.
+        logits: [b, G], own images against all reports.
         own: [b] columns of the own reports.
         allowed: [b, G] bool, pairs that take part in the denominators; None is all. Must be symmetric over the batch.
 
@@ -43,23 +44,30 @@ def cross_entropy_rows(logits: Tensor, own: Tensor, allowed: Tensor | None) -> T
 
 
 def chance_loss(allowed: Tensor | None, logits: Tensor) -> Tensor:
-    """Return the two-way loss of embeddings that tell nothing apart: twice the mean log number of candidates."""
-    if allowed is None:
-        return 2 * torch.log(torch.tensor(float(logits.shape[1]), device=logits.device))
-    return 2 * allowed.sum(dim=1).float().log().mean()
+    """Return the one-way loss of embeddings that tell nothing apart: the mean log number of candidates."""
+    candidates = torch.ones_like(logits, dtype=torch.bool) if allowed is None else allowed
+    return candidates.sum(dim=1).to(logits.dtype).log().mean()
+
+
+def retrieval_accuracy(logits: Tensor, own: Tensor, allowed: Tensor | None) -> Tensor:
+    """Return the share of rows whose largest admissible logit is their own column."""
+    masked = logits if allowed is None else logits.masked_fill(~allowed, EXCLUDED)
+    return (masked.argmax(dim=1) == own).to(logits.dtype).mean()
 
 
 def similarity_metrics(logits: Tensor, own: Tensor, allowed: Tensor | None, *, name: str) -> dict[str, Tensor]:
-    """Return in-batch retrieval accuracy (image to report), chance loss and mean logits of positives and negatives."""
+    """Collective. Return what tells whether a two-way contrast learns.
+
+    In-batch retrieval accuracy (image to report), the loss of both directions at chance, and the mean logits of
+    positives and of negatives.
+    """
     with torch.no_grad():
-        masked = logits if allowed is None else logits.masked_fill(~allowed, EXCLUDED)
         positive = logits.gather(1, own.unsqueeze(1)).squeeze(1)
         negatives = torch.ones_like(logits, dtype=torch.bool) if allowed is None else allowed.clone()
         negatives.scatter_(1, own.unsqueeze(1), False)
-        count = negatives.sum().clamp(min=1)
         return {
-            f"{name}_accuracy": (masked.argmax(dim=1) == own).float().mean(),
-            f"{name}_chance": chance_loss(allowed, logits),
+            f"{name}_accuracy": retrieval_accuracy(logits, own, allowed),
+            f"{name}_chance": 2 * chance_loss(allowed, logits),
             f"{name}_positive": positive.mean(),
-            f"{name}_negative": (logits * negatives).sum() / count,
+            f"{name}_negative": ratio_of_totals((logits * negatives).sum(), negatives.sum()),
         }

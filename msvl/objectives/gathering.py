@@ -14,6 +14,7 @@ from msvl.collectives.gather import gather, gather_constant
 from msvl.collectives.world import rank
 from msvl.data.batch import SampleIds
 from msvl.models.outputs import Embeddings
+from msvl.objectives.precision import full_precision
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Gathered:
 
 
 def gather_embeddings(embeddings: Embeddings, ids: SampleIds, *, sentences: bool) -> Gathered:
-    """Collective. Gather what the cross-sample terms contrast against, in fp32.
+    """Collective. Gather what the cross-sample terms contrast against, at least in fp32.
 
     Args:
         embeddings: This rank's.
@@ -45,13 +46,13 @@ def gather_embeddings(embeddings: Embeddings, ids: SampleIds, *, sentences: bool
         sentences: Whether the sentence embeddings are needed too.
     """
     b = embeddings.image.shape[0]
-    both = gather(torch.stack([embeddings.image.float(), embeddings.text.float()], dim=1))
+    both = gather(torch.stack([full_precision(embeddings.image), full_precision(embeddings.text)], dim=1))
     all_ids = SampleIds.unstack(gather_constant(ids.stacked()))
     own = torch.arange(b, device=both.device) + rank() * b
     return Gathered(
         image=both[:, 0],
         text=both[:, 1],
-        sentences=gather(embeddings.sentences.float()) if sentences else None,
+        sentences=gather(full_precision(embeddings.sentences)) if sentences else None,
         sentence_mask=gather_constant(embeddings.sentence_mask),
         ids=all_ids,
         own=own,

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from msvl.objectives.config import GlobalScaleConfig
 from msvl.objectives.contrastive import similarity_metrics, symmetric_cross_entropy
+from msvl.objectives.precision import full_precision
 from msvl.objectives.scale import LogitScale, ScaleOutput, StepContext
 
 
 def global_logits(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """Return <v_i, t_k> / tau1: [b, C] x [G, C] -> [b, G] fp32."""
-    return scale * (image.float() @ text.float().T)
+    """Return <v_i, t_k> / tau1: [b, C] x [G, C] -> [b, G], at least fp32."""
+    return scale * (full_precision(image) @ full_precision(text).T)
 
 
 class GlobalScale(nn.Module):
-    """L_g = mean_i -log softmax_k(<v_i, t_k> / tau1)_i + mean_k -log softmax_i(<v_i, t_k> / tau1)_k, over the global batch.
+    """L_g = mean_i -log softmax_k(<v_i, t_k> / tau1)_i + mean_k -log softmax_i(<v_i, t_k> / tau1)_k.
 
-    Both directions are summed (the paper's section on the global scale); tau1 is learnable.
+    The means are over the global batch. Both directions are summed (the paper's section on the global scale); tau1 is learnable.
     """
 
     def __init__(self, config: GlobalScaleConfig, *, channels: int, seed: int) -> None:
@@ -35,5 +35,4 @@ class GlobalScale(nn.Module):
         loss = symmetric_cross_entropy(logits, gathered.own, allowed)
         metrics = similarity_metrics(logits, gathered.own, allowed, name="global")
         metrics["global_logit_scale"] = scale.detach().squeeze()
-        metrics["excluded_share"] = 1.0 - torch.as_tensor(gathered.allowed, dtype=torch.float32).mean()
         return ScaleOutput(loss=loss, metrics=metrics)

@@ -9,17 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from msvl.collectives.reduce import total
-from msvl.collectives.world import world_size
+from msvl.collectives.reduce import ratio_of_totals
 from msvl.models.noise import hash_uniform
 from msvl.objectives.config import InstanceScaleConfig
+from msvl.objectives.precision import full_precision
 from msvl.objectives.scale import ScaleOutput, StepContext
 
 STREAM_TEXT, STREAM_IMAGE = 101, 102
 """Keep the noise of the two draws apart from each other and from that of the masks."""
 
 
-def draw_negatives(similarity: Tensor, candidates: Tensor, noise: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
+def draw_negatives(
+    similarity: Tensor, candidates: Tensor, noise: Tensor, *, temperature: float
+) -> tuple[Tensor, Tensor]:
     """Draw one negative per row with probability softmax(similarity / temperature) over the candidates (Gumbel-max).
 
     Args:
@@ -38,11 +40,11 @@ def draw_negatives(similarity: Tensor, candidates: Tensor, noise: Tensor, *, tem
 
 
 class InstanceScale(nn.Module):
-    """L_im = binary cross entropy of a matching head over true pairs, (image, negative report) and (negative image, report).
+    """L_im = binary cross entropy of a matching head: is this report of this image?
 
-    The two embeddings are concatenated on the channel axis, then two linear layers with a ReLU between (without it
-    the head would be linear in v and t apart and could not tell pairs from non-pairs). The mean is over all such pairs of
-    the global batch; an anchor without an admissible negative contributes its true pair only.
+    Pairs: the true ones, (image, negative report) and (negative image, report). The two embeddings are concatenated on
+    the channel axis, then two linear layers with a ReLU between (without it the head would be linear in v and t apart
+    and could not tell pairs from non-pairs). The mean is over all such pairs of the global batch; an anchor without an admissible negative contributes its true pair only.
     """
 
     def __init__(self, config: InstanceScaleConfig, *, channels: int, seed: int) -> None:
@@ -58,18 +60,17 @@ class InstanceScale(nn.Module):
     def forward(self, context: StepContext) -> ScaleOutput:
         """Collective. Return the loss of this rank's anchors with negatives from all ranks."""
         gathered, embeddings = context.gathered, context.embeddings
-        image, text = embeddings.image.float(), embeddings.text.float()
+        image, text = full_precision(embeddings.image), full_precision(embeddings.text)
         text_negative, text_valid = self._draw(context, image, gathered.text, STREAM_TEXT)
         image_negative, image_valid = self._draw(context, text, gathered.image, STREAM_IMAGE)
         left = torch.cat([image, image, gathered.image[image_negative]])
         right = torch.cat([text, gathered.text[text_negative], text])
         b = image.shape[0]
-        target = torch.cat([torch.ones(b), torch.zeros(2 * b)]).to(image.device)
-        weight = torch.cat([torch.ones(b, device=image.device), text_valid.float(), image_valid.float()])
+        target = torch.cat([image.new_ones(b), image.new_zeros(2 * b)])
+        weight = torch.cat([image.new_ones(b), text_valid.to(image.dtype), image_valid.to(image.dtype)])
         logits = self._match(left, right)
         losses = binary_cross_entropy_with_logits(logits, target, reduction="none")
-        # The mean over ranks of W * (local sum / global count) is the global mean.
-        loss = world_size() * (losses * weight).sum() / total(weight.sum())
+        loss = ratio_of_totals((losses * weight).sum(), weight.sum())
         return ScaleOutput(loss=loss, metrics=self._metrics(logits.detach(), target, weight))
 
     def _draw(self, context: StepContext, anchors: Tensor, others: Tensor, stream: int) -> tuple[Tensor, Tensor]:
@@ -84,12 +85,15 @@ class InstanceScale(nn.Module):
 
     def _match(self, image: Tensor, text: Tensor) -> Tensor:
         pair = self._gain * torch.cat([image, text], dim=1)
-        return self.output(torch.relu(self.hidden(pair.to(self.hidden.weight.dtype)))).squeeze(1).float()
+        logits = self.output(torch.relu(self.hidden(pair.to(self.hidden.weight.dtype))))
+        return full_precision(logits.squeeze(1))
 
     def _metrics(self, logits: Tensor, target: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        right = ((logits > 0).float() == target).float()
-        positive = right[target == 1].mean()
-        negatives = (right * weight * (1 - target)).sum() / (weight * (1 - target)).sum().clamp(min=1)
+        """Collective."""
+        right = ((logits > 0) == (target > 0)).to(weight.dtype)
+        positive = (right * target).sum() / target.sum()
+        drawn = weight * (1 - target)
+        negatives = ratio_of_totals((right * drawn).sum(), drawn.sum())
         return {
             "matching_accuracy_true_pairs": positive,
             "matching_accuracy_negatives": negatives,

@@ -1,7 +1,7 @@
 """Local scale, L_l: GLoRIA's localized matching of image patches and report sentences.
 
 For report k with sentences t_kn and image i with patches v_ij:
-s = t v^T; softmax over sentences for every patch; times temp1; softmax over patches for every sentence gives attention a;
+s = t v^T; softmax over sentences for every patch; times temp1; softmax over patches for every sentence: attention a;
 context c_n = sum_j a_nj v_j; r_n = cos(c_n, t_n); Z = log sum_n exp(temp2 r_n); logits Z * temp3 (tau2 = 1 / temp3).
 Padding sentences take part nowhere.
 
@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from msvl.objectives.config import LocalScaleConfig
 from msvl.objectives.contrastive import EXCLUDED, similarity_metrics, symmetric_cross_entropy
+from msvl.objectives.precision import full_precision
 from msvl.objectives.scale import ScaleOutput, StepContext
 
 EPSILON = 1e-8
@@ -39,8 +40,8 @@ def matching_scores(
     """Return Z(image i, report k) for every pair.
 
     Args:
-        patches: [b, N, C] fp32.
-        sentences: [T, S, C] fp32; padded places may hold anything finite.
+        patches: [b, N, C].
+        sentences: [T, S, C]; padded places may hold anything finite.
         mask: [T, S] bool, at least one True in each row.
         temp1: Sharpens the attention over patches.
         temp2: Sharpens the sum over sentences.
@@ -56,10 +57,15 @@ def matching_scores(
     attention = (temp1 * similarity).softmax(dim=3)
     context = torch.einsum("btsn,bnc->btsc", attention, patches)
     inner = (context * sentences).sum(dim=-1)
-    # Squared norms are clamped, not norms: the gradient at a zero vector (a padded place) is 0 instead of NaN.
-    norms = context.square().sum(-1).clamp(min=EPSILON**2).sqrt() * sentences.square().sum(-1).clamp(min=EPSILON**2).sqrt()
-    cosine = (inner / norms.clamp(min=EPSILON)).masked_fill(absent.squeeze(-1), EXCLUDED)
+    cosine = (inner / (_length(context) * _length(sentences)).clamp(min=EPSILON)).masked_fill(
+        absent.squeeze(-1), EXCLUDED
+    )
     return (temp2 * cosine).logsumexp(dim=2)
+
+
+def _length(vectors: Tensor) -> Tensor:
+    # The square is clamped, not its root: the gradient at a zero vector (a padded place) is 0 instead of NaN.
+    return vectors.square().sum(dim=-1).clamp(min=EPSILON**2).sqrt()
 
 
 class LocalScale(nn.Module):
@@ -79,7 +85,7 @@ class LocalScale(nn.Module):
         if gathered.sentences is None:
             raise ValueError("the local scale needs gathered sentences")
         allowed = gathered.allowed if config.duplicates == "exclude" else None
-        patches = context.embeddings.patches.float()
+        patches = full_precision(context.embeddings.patches)
         logits = config.logit_scale * self._scores(patches, gathered.sentences, gathered.sentence_mask)
         loss = symmetric_cross_entropy(logits, gathered.own, allowed)
         metrics = similarity_metrics(logits, gathered.own, allowed, name="local")
@@ -92,7 +98,8 @@ class LocalScale(nn.Module):
         tiles = []
         for start in range(0, sentences.shape[0], self._config.tile):
             rows = slice(start, start + self._config.tile)
-            tiles.append(checkpoint(self._tile, patches, sentences[rows], mask[rows], use_reentrant=False))
+            tile = (patches, sentences[rows], mask[rows])
+            tiles.append(checkpoint(self._tile, *tile, use_reentrant=False, preserve_rng_state=False))
         return torch.cat(tiles, dim=1)
 
     def _tile(self, patches: Tensor, sentences: Tensor, mask: Tensor) -> Tensor:

@@ -6,14 +6,15 @@ b own pairs, G pairs of all ranks, M masked patches, D pixels per patch, K maske
 from __future__ import annotations
 
 import torch
+from einops import rearrange, reduce
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from msvl.collectives.reduce import total
-from msvl.collectives.world import world_size
+from msvl.collectives.reduce import mean, ratio_of_totals
 from msvl.models.outputs import Reconstruction
 from msvl.objectives.config import ModalityScaleConfig
-from msvl.objectives.contrastive import cross_entropy_rows
+from msvl.objectives.contrastive import chance_loss, cross_entropy_rows, retrieval_accuracy
+from msvl.objectives.precision import full_precision
 from msvl.objectives.scale import LogitScale, ScaleOutput, StepContext
 
 UNUSED = -100
@@ -22,16 +23,16 @@ UNUSED = -100
 
 def reconstruction_error(reconstruction: Reconstruction) -> Tensor:
     """Return L_mae: mean squared error over the masked patches of this rank (every image hides the same number)."""
-    return (reconstruction.patch_prediction.float() - reconstruction.patch_target.float()).square().mean()
+    error = full_precision(reconstruction.patch_prediction) - full_precision(reconstruction.patch_target)
+    return error.square().mean()
 
 
-def masked_token_loss(reconstruction: Reconstruction) -> tuple[Tensor, Tensor]:
-    """Collective. Return L_mlm averaged over all masked tokens of all ranks, and this rank's number of masked tokens."""
-    logits, labels = reconstruction.token_logits.flatten(0, 1).float(), reconstruction.token_labels.flatten()
+def masked_token_loss(reconstruction: Reconstruction) -> Tensor:
+    """Collective. Return L_mlm: cross entropy, mean over the masked tokens of the global batch."""
+    logits = full_precision(rearrange(reconstruction.token_logits, "b k v -> (b k) v"))
+    labels = rearrange(reconstruction.token_labels, "b k -> (b k)")
     summed = cross_entropy(logits, labels, ignore_index=UNUSED, reduction="sum")
-    count = (labels != UNUSED).sum().float()
-    # The mean over ranks of W * (local sum / global count) is the mean over the global batch's masked tokens.
-    return world_size() * summed / total(count).clamp(min=1), count
+    return ratio_of_totals(summed, (labels != UNUSED).sum())
 
 
 class ModalityScale(nn.Module):
@@ -55,7 +56,7 @@ class ModalityScale(nn.Module):
             raise ValueError("the modality scale needs the reconstruction passes")
         config = self._config
         image = reconstruction_error(reconstruction)
-        text, _ = masked_token_loss(reconstruction)
+        text = masked_token_loss(reconstruction)
         loss = config.image_weight * image + config.text_weight * text
         metrics = {"mae": image.detach(), "mlm": text.detach()} | _baselines(reconstruction)
         if config.cross_sample_weight:
@@ -69,26 +70,30 @@ class ModalityScale(nn.Module):
         allowed = gathered.allowed if self._config.duplicates == "exclude" else None
         if embeddings.masked_image is None or embeddings.masked_text is None:
             raise ValueError("the cross-sample term needs the embeddings of the masked pair")
-        image = self.image_scale() * (embeddings.masked_image.float() @ gathered.image.T)
-        text = self.text_scale() * (embeddings.masked_text.float() @ gathered.text.T)
+        image_scale, text_scale = self.image_scale(), self.text_scale()
+        image = image_scale * (full_precision(embeddings.masked_image) @ gathered.image.T)
+        text = text_scale * (full_precision(embeddings.masked_text) @ gathered.text.T)
         image_loss = cross_entropy_rows(image, gathered.own, allowed)
         text_loss = cross_entropy_rows(text, gathered.own, allowed)
         return image_loss + text_loss, {
             "cross_sample_image": image_loss.detach(),
             "cross_sample_text": text_loss.detach(),
-            "cross_sample_image_accuracy": (image.argmax(dim=1) == gathered.own).float().mean(),
-            "cross_sample_text_accuracy": (text.argmax(dim=1) == gathered.own).float().mean(),
+            "cross_sample_image_accuracy": retrieval_accuracy(image, gathered.own, allowed),
+            "cross_sample_text_accuracy": retrieval_accuracy(text, gathered.own, allowed),
+            "cross_sample_chance": chance_loss(allowed, image),
+            "cross_sample_image_logit_scale": image_scale.detach().squeeze(),
+            "cross_sample_text_logit_scale": text_scale.detach().squeeze(),
         }
 
 
 def _baselines(reconstruction: Reconstruction) -> dict[str, Tensor]:
-    """Return what guessing the mean patch would cost, and how many masked tokens are guessed right."""
+    """Collective. Return what predicting the mean patch would cost, and the share of masked tokens guessed right."""
     with torch.no_grad():
-        target = reconstruction.patch_target.float()
+        target = full_precision(reconstruction.patch_target)
         labels = reconstruction.token_labels
         used = labels != UNUSED
         right = (reconstruction.token_logits.argmax(dim=-1) == labels) & used
         return {
-            "mae_mean_patch": (target - target.mean(dim=(0, 1), keepdim=True)).square().mean(),
-            "mlm_accuracy": right.sum() / used.sum().clamp(min=1),
+            "mae_mean_patch_error": (target - mean(reduce(target, "b m d -> d", "mean"))).square().mean(),
+            "mlm_accuracy": ratio_of_totals(right.sum(), used.sum()),
         }

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from msvl.data.batch import SampleIds
 from msvl.models.outputs import Embeddings
 from msvl.objectives.gathering import Gathered
+from msvl.objectives.precision import full_precision
 
 MAX_LOGIT_SCALE = math.log(100.0)
 """CLIP's clamp: logits never exceed 100."""
@@ -44,5 +45,5 @@ class LogitScale(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor([math.log(1.0 / temperature)]))
 
     def forward(self) -> Tensor:
-        """Return exp(log scale), at most 100: [1]."""
-        return self.logit_scale.float().clamp(max=MAX_LOGIT_SCALE).exp()
+        """Return exp(log scale), at most 100: [1]. Above the limit there is no gradient, as in CLIP's clamp."""
+        return full_precision(self.logit_scale).clamp(max=MAX_LOGIT_SCALE).exp()

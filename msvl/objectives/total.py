@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from msvl.data.batch import SampleIds
@@ -28,7 +31,7 @@ class Objectives(nn.Module):
 
     def __init__(self, config: ObjectivesConfig, *, channels: int, seed: int) -> None:
         super().__init__()
-        sections = {
+        sections: dict[str, Any] = {
             "global": config.global_,
             "local": config.local,
             "instance": config.instance,
@@ -50,10 +53,14 @@ class Objectives(nn.Module):
 
         Every value is local; its mean over ranks is the global value, and so is the mean of the gradients.
         """
+        with torch.autocast(embeddings.image.device.type, enabled=False):  # it would turn the logits into bf16
+            return self._losses(embeddings, ids, step)
+
+    def _losses(self, embeddings: Embeddings, ids: SampleIds, step: int) -> dict[str, Tensor]:
         gathered = gather_embeddings(embeddings, ids, sentences="local" in self.weights)
         context = StepContext(embeddings=embeddings, ids=ids, gathered=gathered, step=step)
         losses: dict[str, Tensor] = {}
-        metrics: dict[str, Tensor] = {}
+        metrics = {"metric/excluded_share": (~gathered.allowed).float().mean()}
         for name in self.weights:
             output = self.scales[f"{name}_scale"](context)
             losses[name] = output.loss

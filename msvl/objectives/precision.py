@@ -1,0 +1,14 @@
+"""In which precision losses are computed: never below fp32, whatever the encoders use."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def full_precision(value: Tensor) -> Tensor:
+    """Return bf16 and fp16 as fp32, and anything else as it is.
+
+    Logits reach 100, where bf16 steps by 0.5; fp64 stays, so that finite differences can check the gradients.
+    """
+    return value.to(torch.promote_types(value.dtype, torch.float32))
