@@ -1,39 +1,51 @@
-"""The `msvl` command: finds the group's own parser and calls it. Importing torch is left to what needs it."""
+"""The `msvl` command: imports only what the typed command needs, so that `msvl --help` answers at once."""
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
 from msvl import __version__
 from msvl.config.errors import MsvlError
-from msvl.data import cli as data_cli
 from msvl.environment import prepare_environment
-from msvl.evaluation import cli as evaluation_cli
-from msvl.training import launch, quickstart
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("msvl.training.launch", "pretrain on radiograph-report pairs"),
+    "data": ("msvl.data.cli", "source data sets to shards, and checks"),
+    "evaluate": ("msvl.evaluation.cli", "judge a model on held-out data"),
+    "report": ("msvl.evaluation.cli", "write report.html and results.json of a run"),
+    "quickstart": ("msvl.training.quickstart", "simulate, pack, train, judge and report in about ten minutes"),
+}
+"""Command -> the module whose `add_parsers` describes it, and its line in the list."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of all commands."""
+def build_parser(command: str | None) -> argparse.ArgumentParser:
+    """Build the parser with the typed command in full and the others by name."""
     parser = argparse.ArgumentParser(
         prog="msvl",
         description="Pretrain and judge radiology vision-language foundation models (arXiv 2401.01583).",
-        epilog="Example: msvl train configs/pretrain/quickstart.yaml train.steps=100",
+        epilog="Example: msvl train configs/pretrain/quickstart.yaml train.steps=100. "
+        "`msvl COMMAND --help` tells about a command.",
     )
     parser.add_argument("--version", action="version", version=f"msvl {__version__}")
     groups = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (launch, data_cli, evaluation_cli, quickstart):
-        module.add_parsers(groups)
-    for command in groups.choices.values():
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    if command in COMMANDS:
+        importlib.import_module(COMMANDS[command][0]).add_parsers(groups)
+        groups.choices[command].add_argument("--debug", action="store_true", help="show the traceback of an error")
+    for name, (_, text) in COMMANDS.items():
+        if name not in groups.choices:
+            groups.add_parser(name, help=text)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command: 0 done, 1 the answer is no, 2 the user can fix it; anything else is our fault."""
-    arguments = build_parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in words if not word.startswith("-")), None)
+    arguments = build_parser(command).parse_args(words)
     try:
         prepare_environment()
-        return arguments.run(arguments)
+        code: int = arguments.run(arguments)
     except MsvlError as error:
         if arguments.debug:
             raise
@@ -41,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    return code
 
 
 if __name__ == "__main__":

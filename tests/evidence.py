@@ -1,0 +1,51 @@
+"""Write docs/evidence.md: each promise of the project, and how a test shows it. Made from the tests' markers."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TARGET = ROOT / "docs" / "evidence.md"
+HOW = {
+    "cpu": "run on CPU in one process",
+    "gloo": "run on CPU with several processes over gloo",
+    "traced": "traced without running",
+}
+HEAD = """# What msvl promises, and how it is shown
+
+Made by `make evidence` from the `evidence` markers of the tests; a test compares it with them. Nothing here was run on a
+GPU: what only a GPU could show (NCCL, CUDA kernels, bf16 speed) is not shown.
+
+| promise | shown by | how |
+| --- | --- | --- |
+"""
+
+
+def render() -> str:
+    """Return the page."""
+    rows: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for promise, how, name in _markers(path):
+            rows[promise, how].append(f"`{path.relative_to(ROOT)}::{name}`")
+    lines = [f"| {promise} | {', '.join(tests)} | {HOW[how]} |" for (promise, how), tests in sorted(rows.items())]
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def _markers(path: Path) -> list[tuple[str, str, str]]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        for decorator in node.decorator_list:
+            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.evidence":
+                how = next(ast.literal_eval(word.value) for word in decorator.keywords if word.arg == "how")
+                found.append((ast.literal_eval(decorator.args[0]), how, node.name))
+    return found
+
+
+if __name__ == "__main__":
+    TARGET.write_text(render(), encoding="utf-8")
+    sys.stdout.write(f"{TARGET}\n")
