@@ -49,7 +49,8 @@ def _about_figures(figures: Mapping[str, Any]) -> list[str]:
     ours = figures.get("zero_shot", {}).get("auc_mean")
     if pixels is not None and ours is not None and ours <= pixels:
         lines.append(
-            f"Regression on 32 x 32 pixels reaches {pixels:.3f}, no less than the zero-shot AUC: it proves nothing that pixels do not."
+            f"Regression on 32 x 32 pixels reaches {pixels:.3f}, no less than the zero-shot AUC: that figure "
+            "proves no more than pixels do."
         )
     grounding = figures.get("grounding", {})
     if grounding.get("pairs_outside_crop"):

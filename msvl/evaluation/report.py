@@ -141,8 +141,8 @@ def _card(item: Headline, found: Mapping[str, Any]) -> str:
     value = f"{number(found[item.name])} <small>{interval(bounds) if bounds else ''}</small>"
     return (
         f'<article class="card"><h3>{escape(item.title)}</h3><div class="figure">{value}</div>{drawing}'
-        f'<p class="beside">{"<br>".join(escape(line) for line in beside)}</p><p class="quiet">{escape(item.meaning)}</p>'
-        "</article>"
+        f'<p class="beside">{"<br>".join(escape(line) for line in beside)}</p>'
+        f'<p class="quiet">{escape(item.meaning)}</p></article>'
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from msvl.config.errors import DataError
 from msvl.data.study import Box
@@ -171,12 +170,13 @@ def test_boxes_of_one_phrase_in_one_image_are_one_pair() -> None:
     assert [(pair.row, pair.phrase, len(pair.boxes)) for pair in pairs] == [(0, "a", 2), (0, "b", 1), (1, "a", 1)]
 
 
-def test_intervals_are_wider_when_patients_have_many_images() -> None:
-    torch.manual_seed(0)
-    one, many = toy_set(noise=0.9), toy_set(noise=0.9)
-    many.patients = [f"p{row // 12}" for row in range(48)]
+def test_intervals_are_drawn_over_patients_and_not_over_images() -> None:
     widths = []
-    for held_out in (one, many):
+    for patients in ([f"p{row}" for row in range(48)], [f"p{row // 12}" for row in range(48)], ["p"] * 48):
+        held_out = toy_set(noise=0.9)
+        held_out.patients = patients
         figures = judge(ToyModel(), ToyTokeniser(), held_out, config=config(tasks=("grounding",)))["grounding"]
-        widths.append(figures["cnr_interval"][1] - figures["cnr_interval"][0])
-    assert widths[0] != widths[1]
+        low, high = figures.get("cnr_interval", (0.0, 0.0))
+        widths.append(high - low)
+    assert widths[0] > 0 and widths[1] > 0 and widths[0] != widths[1]
+    assert widths[2] == 0.0  # one patient: nothing to draw from, no interval
