@@ -181,7 +181,7 @@ class MSVLModel(PreTrainedModel):
         if isinstance(module, (ImageDecoder, TextDecoder)):
             module.initialise()
         elif isinstance(module, nn.Linear):
-            init.xavier_uniform_(module.weight)
+            init.normal_(module.weight, std=0.02)
             init.zeros_(module.bias)
 
 

@@ -9,8 +9,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from msvl.config.base import Config
 
 Duplicates = Literal["exclude", "keep"]
-DUPLICATES_DOC = """What other samples of the same report text, study or patient do in a contrastive denominator: 'exclude'
-takes them out (58 % of real IMPRESSIONs share their text with another report), 'keep' treats them as negatives."""
+DUPLICATES_DOC = """What other samples of the same report text, study or patient do in a contrastive denominator:
+'exclude' takes them out (58 % of real IMPRESSIONs share their text with another report), 'keep' makes them
+negatives."""
 
 
 class GlobalScaleConfig(Config):
@@ -36,7 +37,10 @@ class LocalScaleConfig(Config):
     logit_scale: PositiveFloat = 10.0
     """temp3 = 1 / tau2 (GLoRIA)."""
     normalise_over: Literal["units_then_patches", "patches"] = "units_then_patches"
-    """First softmax over the report's sentences as GLoRIA does (uniform attention for one sentence), or patches only."""
+    """First softmax over a report's sentences, as in GLoRIA (uniform attention for one sentence); or patches only."""
+    aggregation: Literal["sum", "mean"] = "sum"
+    """Over a report's sentences: 'sum' is GLoRIA's log sum exp, which favours reports with more sentences by log Nt for
+    every image; 'mean' takes that off (log mean exp)."""
     tile: int = Field(8, ge=1)
     """Reports scored at once; the rest is recomputed in the backward pass."""
     duplicates: Duplicates = "exclude"

@@ -86,7 +86,10 @@ class LocalScale(nn.Module):
             raise ValueError("the local scale needs gathered sentences")
         allowed = gathered.allowed if config.duplicates == "exclude" else None
         patches = full_precision(context.embeddings.patches)
-        logits = config.logit_scale * self._scores(patches, gathered.sentences, gathered.sentence_mask)
+        scores = self._scores(patches, gathered.sentences, gathered.sentence_mask)
+        if config.aggregation == "mean":
+            scores = scores - gathered.sentence_mask.sum(dim=1).float().log()
+        logits = config.logit_scale * scores
         loss = symmetric_cross_entropy(logits, gathered.own, allowed)
         metrics = similarity_metrics(logits, gathered.own, allowed, name="local")
         counts = context.embeddings.sentence_mask.sum(dim=1)

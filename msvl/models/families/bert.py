@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM
+from transformers import initialization as init
 from transformers.models.bert.modeling_bert import BertEmbeddings, BertEncoder, BertPreTrainedModel
 
 from msvl.config.errors import ConfigError
@@ -19,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 KEY = "model.text.weights"
 MODEL_TYPES = ("bert",)
+POSITION_STRENGTH = 0.1
+"""Standard deviation of a random model's positions as a share of the words'."""
 ARCHITECTURE = (
     "vocab_size",
     "hidden_size",
@@ -52,6 +56,14 @@ class BertTextEncoder(BertPreTrainedModel):
         self.embeddings = BertEmbeddings(self.config)
         self.encoder = BertEncoder(self.config)
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """As BERT, with faint positions: at full strength they drown what differs between reports (see `vit`)."""
+        super()._init_weights(module)
+        if isinstance(module, BertEmbeddings):
+            init.normal_(module.position_embeddings.weight, std=POSITION_STRENGTH * self.config.initializer_range)
+            init.zeros_(module.token_type_embeddings.weight)
 
     @classmethod
     def describe(cls, config: TextConfig, vocab_size: int, pad_id: int) -> dict[str, Any]:
