@@ -18,7 +18,8 @@ def global_logits(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
 class GlobalScale(nn.Module):
     """L_g = mean_i -log softmax_k(<v_i, t_k> / tau1)_i + mean_k -log softmax_i(<v_i, t_k> / tau1)_k.
 
-    The means are over the global batch. Both directions are summed (the paper's section on the global scale); tau1 is learnable.
+    The means are over the global batch. Both directions are summed (the paper's section on the global scale); tau1 is
+    learnable.
     """
 
     def __init__(self, config: GlobalScaleConfig, *, channels: int, seed: int) -> None:

@@ -44,7 +44,8 @@ class InstanceScale(nn.Module):
 
     Pairs: the true ones, (image, negative report) and (negative image, report). The two embeddings are concatenated on
     the channel axis, then two linear layers with a ReLU between (without it the head would be linear in v and t apart
-    and could not tell pairs from non-pairs). The mean is over all such pairs of the global batch; an anchor without an admissible negative contributes its true pair only.
+    and could not tell pairs from non-pairs). The mean is over all such pairs of the global batch; an anchor without an
+    admissible negative contributes its true pair only.
     """
 
     def __init__(self, config: InstanceScaleConfig, *, channels: int, seed: int) -> None:
@@ -61,8 +62,7 @@ class InstanceScale(nn.Module):
         """Collective. Return the loss of this rank's anchors with negatives from all ranks."""
         gathered, embeddings = context.gathered, context.embeddings
         image, text = full_precision(embeddings.image), full_precision(embeddings.text)
-        text_negative, text_valid = self._draw(context, image, gathered.text, STREAM_TEXT)
-        image_negative, image_valid = self._draw(context, text, gathered.image, STREAM_IMAGE)
+        (text_negative, text_valid), (image_negative, image_valid) = self.negatives(context)
         left = torch.cat([image, image, gathered.image[image_negative]])
         right = torch.cat([text, gathered.text[text_negative], text])
         b = image.shape[0]
@@ -73,15 +73,25 @@ class InstanceScale(nn.Module):
         loss = ratio_of_totals((losses * weight).sum(), weight.sum())
         return ScaleOutput(loss=loss, metrics=self._metrics(logits.detach(), target, weight))
 
-    def _draw(self, context: StepContext, anchors: Tensor, others: Tensor, stream: int) -> tuple[Tensor, Tensor]:
-        gathered = context.gathered
-        with torch.no_grad():
-            similarity = anchors @ others.T
-            candidates = gathered.allowed.clone().scatter_(1, gathered.own.unsqueeze(1), False)
+    @torch.no_grad()
+    def negatives(self, context: StepContext) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Draw a report for each own image and an image for each own report: places in the global batch, and validity.
+
+        The noise is keyed by step and by both samples, so that one process and N draw the same pairs.
+        """
+        gathered, embeddings = context.gathered, context.embeddings
+        candidates = gathered.allowed.scatter(1, gathered.own.unsqueeze(1), False)
+        draws = []
+        for stream, anchors, others in (
+            (STREAM_TEXT, embeddings.image, gathered.text),
+            (STREAM_IMAGE, embeddings.text, gathered.image),
+        ):
             noise = hash_uniform(
                 self._seed, context.step, stream, context.ids.sample.unsqueeze(1), gathered.ids.sample.unsqueeze(0)
             )
-            return draw_negatives(similarity, candidates, noise, temperature=self._temperature)
+            similarity = full_precision(anchors) @ others.T
+            draws.append(draw_negatives(similarity, candidates, noise, temperature=self._temperature))
+        return draws[0], draws[1]
 
     def _match(self, image: Tensor, text: Tensor) -> Tensor:
         pair = self._gain * torch.cat([image, text], dim=1)

@@ -1,0 +1,145 @@
+"""N ranks give the loss and the gradients that one rank gives on the same global batch: real processes, real gloo."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from msvl.collectives.reduce import mean
+from msvl.collectives.world import rank, world_size
+from msvl.objectives.config import ObjectivesConfig
+from msvl.objectives.gathering import gather_embeddings
+from msvl.objectives.scale import StepContext
+from msvl.objectives.total import Objectives
+from tests.helpers.ranks import run_ranks
+from tests.objectives.batches import DUPLICATES, Sizes, make_embeddings, make_ids, rows_of, trainable
+
+OFF = {name: {"weight": 0} for name in ("global", "local", "instance", "modality")}
+SCALES: dict[str, dict[str, Any]] = {
+    "global": {"global": {"weight": 1}},
+    "local": {"local": {"weight": 1, "tile": 3}},
+    "local_patches": {"local": {"weight": 1, "tile": 5, "normalise_over": "patches"}},
+    "instance": {"instance": {"weight": 1, "width": 5}},
+    "modality": {"modality": {"weight": 1}},
+    "modality_cross_sample": {"modality": {"weight": 1, "cross_sample_weight": 0.3}},
+    "duplicates_kept": {
+        "global": {"weight": 1, "duplicates": "keep"},
+        "local": {"weight": 1, "duplicates": "keep"},
+        "modality": {"weight": 1, "cross_sample_weight": 0.3, "duplicates": "keep"},
+    },
+    "all_four": {
+        "global": {"weight": 1.0},
+        "local": {"weight": 0.7, "tile": 3},
+        "instance": {"weight": 1.3},
+        "modality": {"weight": 0.9, "cross_sample_weight": 0.3},
+    },
+}
+CASES = [(scale, duplicates) for scale in SCALES for duplicates in DUPLICATES]
+STEPS = {"none": 0, "some": 5, "lonely": 8}
+
+
+def losses_and_gradients(scale: str, duplicates: str) -> dict[str, dict[str, Tensor]]:
+    """Collective. Compute this rank's share: rows r, r + W, ... of the global batch, as the data stream deals them.
+
+    Gradients are averaged over ranks, as DDP and ZeRO do.
+    """
+    sizes = Sizes()
+    whole, ids = make_embeddings(sizes), make_ids(sizes.pairs, duplicates)
+    rows = torch.arange(rank(), sizes.pairs, world_size())
+    share, tensors = trainable(rows_of(whole, rows))
+    own_ids = rows_of(ids, rows)
+    torch.manual_seed(3)  # the head's weights: the same on every rank, as after the engine's broadcast
+    objectives = Objectives(ObjectivesConfig(**{**OFF, **SCALES[scale]}), channels=sizes.channels, seed=1)
+    values = objectives(share, own_ids, STEPS[duplicates])
+    values["total"].backward()
+    embeddings = {}
+    for name, tensor in tensors.items():
+        gradient = torch.zeros(sizes.pairs, *tensor.shape[1:])
+        if tensor.grad is not None:
+            gradient[rows] = tensor.grad
+        embeddings[name] = mean(gradient)
+    parameters = {name: mean(parameter.grad) for name, parameter in objectives.named_parameters()}
+    return {
+        "values": {name: mean(value) for name, value in values.items()},
+        "gradients": embeddings | parameters,
+        "negatives": _negatives(objectives, share, own_ids, rows, step=STEPS[duplicates]),
+    }
+
+
+def _negatives(objectives: Objectives, share: Any, ids: Any, rows: Tensor, *, step: int) -> dict[str, Tensor]:
+    """Return sample ids: for every anchor of this rank, by id, what was drawn for it (-1 for nothing)."""
+    if "instance" not in objectives.weights:
+        return {}
+    gathered = gather_embeddings(share, ids, sentences=False)
+    context = StepContext(embeddings=share, ids=ids, gathered=gathered, step=step)
+    drawn = objectives.scales["instance_scale"].negatives(context)
+    return {
+        f"{number}/{int(ids.sample[i])}": torch.where(valid[i], gathered.ids.sample[chosen[i]], -1)
+        for number, (chosen, valid) in enumerate(drawn)
+        for i in range(len(rows))
+    }
+
+
+def every_case() -> dict[tuple[str, str], dict[str, dict[str, Tensor]]]:
+    return {case: losses_and_gradients(*case) for case in CASES}
+
+
+@cache
+def computed(world: int) -> list[dict[tuple[str, str], dict[str, dict[str, Tensor]]]]:
+    return [every_case()] if world == 1 else run_ranks(world, every_case)
+
+
+pytestmark = pytest.mark.ranks
+over_worlds = pytest.mark.parametrize("world", [2, 4])
+over_cases = pytest.mark.parametrize("case", CASES, ids="-".join)
+
+
+@over_worlds
+@over_cases
+def test_losses_and_metrics_are_those_of_one_rank(world: int, case: tuple[str, str]) -> None:
+    one = computed(1)[0][case]["values"]
+    for answers in computed(world):
+        many = answers[case]["values"]
+        assert set(many) == set(one)
+        for name, value in one.items():
+            # fp32 sums in another order: 1e-5 of the value, as the promise says.
+            assert abs(many[name] - value) <= 1e-5 * abs(value) + 1e-7, name
+
+
+@over_worlds
+@over_cases
+def test_gradients_of_embeddings_and_parameters_are_those_of_one_rank(world: int, case: tuple[str, str]) -> None:
+    one = computed(1)[0][case]["gradients"]
+    total = torch.stack([gradient.norm() for gradient in one.values()]).norm()
+    assert total > 0
+    for answers in computed(world):
+        many = answers[case]["gradients"]
+        assert set(many) == set(one)
+        for name, gradient in one.items():
+            assert (many[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-6 * total, name
+
+
+@over_worlds
+@pytest.mark.parametrize("duplicates", DUPLICATES)
+def test_the_draw_of_negatives_does_not_know_the_number_of_ranks(world: int, duplicates: str) -> None:
+    case = ("instance", duplicates)
+    one = computed(1)[0][case]["negatives"]
+    many: dict[str, Tensor] = {}
+    for answers in computed(world):
+        many |= answers[case]["negatives"]
+    assert len(one) == 2 * Sizes().pairs
+    assert many == one
+    assert len(set(map(int, one.values()))) > 2
+
+
+def test_every_gradient_that_a_scale_should_give_is_there() -> None:
+    gradients = computed(1)[0]["all_four", "some"]["gradients"]
+    silent = {name for name, gradient in gradients.items() if not gradient.any()}
+    assert not silent
+    assert {name.split(".")[1] for name in gradients if name.startswith("scales.")} == {
+        "global_scale", "instance_scale", "modality_scale",
+    }  # fmt: skip
