@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from msvl.data.batch import SampleIds
@@ -15,6 +14,7 @@ from msvl.objectives.global_scale import GlobalScale
 from msvl.objectives.instance_scale import InstanceScale
 from msvl.objectives.local_scale import LocalScale
 from msvl.objectives.modality_scale import ModalityScale
+from msvl.objectives.precision import without_autocast
 from msvl.objectives.scale import StepContext
 
 OBJECTIVES: dict[str, type[nn.Module]] = {
@@ -53,7 +53,7 @@ class Objectives(nn.Module):
 
         Every value is local; its mean over ranks is the global value, and so is the mean of the gradients.
         """
-        with torch.autocast(embeddings.image.device.type, enabled=False):  # it would turn the logits into bf16
+        with without_autocast(embeddings.image.device):
             return self._losses(embeddings, ids, step)
 
     def _losses(self, embeddings: Embeddings, ids: SampleIds, step: int) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """Run a function on N real processes that talk over gloo.
 
 The processes of one world size are started once and serve every later call (a start costs seconds of imports). They
-meet over a file, so no port can clash. A failing child never hangs a test: its exception, its death or the time limit ends
-the call with the rank and its traceback, and the next call starts fresh processes.
+meet over a file, so no port can clash. A failing child never hangs a test: its exception, its death or the time limit
+ends the call with the rank and its traceback, and the next call starts fresh processes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ class _Crew:
         self.processes = []
         for rank in range(world):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, world, str(self.folder / "store"), theirs), daemon=True)
+            process = context.Process(
+                target=_serve, args=(rank, world, str(self.folder / "store"), theirs), daemon=True
+            )
             process.start()
             theirs.close()
             self.pipes.append(ours)

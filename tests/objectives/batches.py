@@ -14,7 +14,7 @@ from msvl.data.batch import SampleIds
 from msvl.models.outputs import Embeddings, Reconstruction
 
 DUPLICATES = ("none", "some", "lonely")
-"""'some': pairs that share text, study or patient; 'lonely': one pair shares its text or its patient with every other."""
+"""'some': pairs that share text, study or patient; 'lonely': one pair shares text or patient with every other."""
 
 
 @dataclass(frozen=True)
