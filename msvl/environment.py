@@ -81,7 +81,9 @@ def prepare_rank() -> LaunchedRank:
     except ValueError as error:
         raise ClusterError(f"RANK, LOCAL_RANK and WORLD_SIZE must be whole numbers: {error}") from error
     if not 0 <= rank < world:
-        raise ClusterError(f"RANK={rank} does not lie below WORLD_SIZE={world}: the launcher's variables contradict each other")
+        raise ClusterError(
+            f"RANK={rank} does not lie below WORLD_SIZE={world}: the launcher's variables contradict each other"
+        )
     return LaunchedRank(rank=rank, local_rank=local, world_size=world, local_world_size=here)
 
 

@@ -48,8 +48,10 @@ class SetupError(Exception):
 def check_machine() -> None:
     """Raise SetupError naming the Debian package of whatever is missing."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    if sys.version_info < (3, 11):
-        raise SetupError(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: apt-get install python3.11 python3.11-venv python3.11-dev")
+    if sys.version_info < (3, 11):  # noqa: UP036 - this very script is run by whatever Python is there
+        raise SetupError(
+            f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: apt-get install python3.11 python3.11-venv python3.11-dev"
+        )
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401

@@ -60,7 +60,9 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str], schema: 
     """
     file = Path(path)
     if not file.is_file():
-        raise ConfigError(f"{file}: there is no such configuration file. Shipped ones lie in configs/.{_nearest_file(file)}")
+        raise ConfigError(
+            f"{file}: there is no such configuration file. Shipped ones lie in configs/.{_nearest_file(file)}"
+        )
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

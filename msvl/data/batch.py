@@ -6,6 +6,7 @@ B samples of this rank, L token capacity, S sentence capacity (both fixed by the
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,9 +60,10 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Move every tensor to `device`."""
-        moved = {"images": self.images.to(device, non_blocking=True)}
-        for name in ("tokens", "ids"):
-            part = getattr(self, name)
-            tensors = {item.name: getattr(part, item.name).to(device, non_blocking=True) for item in fields(part)}
-            moved[name] = replace(part, **tensors)
-        return replace(self, **moved)
+        def moved(part: Any) -> Any:
+            return replace(
+                part, **{item.name: getattr(part, item.name).to(device, non_blocking=True) for item in fields(part)}
+            )
+
+        images = self.images.to(device, non_blocking=True)
+        return replace(self, images=images, tokens=moved(self.tokens), ids=moved(self.ids))

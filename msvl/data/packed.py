@@ -138,7 +138,7 @@ def write_index(folder: Path, rows: dict[str, list[tuple[str, int, list[int], li
         arrays[f"{split}/shards"] = np.array([entry[1] for entry in entries], dtype=np.int32)
         arrays[f"{split}/offsets"] = np.array([entry[2] for entry in entries], dtype=np.int64).reshape(-1, len(MEMBERS))
         arrays[f"{split}/sizes"] = np.array([entry[3] for entry in entries], dtype=np.int64).reshape(-1, len(MEMBERS))
-    np.savez(folder / INDEX, **arrays)
+    np.savez(folder / INDEX, **arrays)  # type: ignore[arg-type]  # numpy takes any names
 
 
 def _read_index(folder: Path, manifest: dict[str, Any]) -> dict[str, SplitIndex]:

@@ -94,7 +94,7 @@ def choose_sections(sections: Sequence[Section], names: Iterable[str]) -> list[S
 
 
 _ABBREVIATIONS = frozenset(
-    "dr mr mrs ms prof vs approx e.g i.e eg ie cf fig no st jr sr resp incl ca a.m p.m am pm hosp dept m.d d.o r.n".split()
+    ["dr", "mr", "mrs", "ms", "prof", "vs", "approx", "e.g", "i.e", "eg", "ie", "cf", "fig", "no", "st", "jr", "sr", "resp", "incl", "ca", "a.m", "p.m", "am", "pm", "hosp", "dept", "m.d", "d.o", "r.n"]
 )
 _END = re.compile(r"[.!?]+(?=\s|$)|\n[ \t]*\n|\n(?=[ \t]*(?:\d{1,2}[.)]|[-*\u2022])[ \t])")
 _NUMBERING = re.compile(r"\s*(?:\(?\d{1,2}[.)]|[-*\u2022])\s+")

@@ -31,11 +31,11 @@ class ReportTokeniser:
         self._tokenizer = _load(folder)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        ids = {token: self._tokenizer.token_to_id(token) for token in SPECIAL}
-        missing = [token for token, number in ids.items() if number is None]
+        known = self._tokenizer.get_vocab()
+        missing = [token for token in SPECIAL if token not in known]
         if missing:
             raise DataError(f"the tokenizer {folder} has no {', '.join(missing)}: use a BERT tokenizer")
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (ids[token] for token in SPECIAL)
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (known[token] for token in SPECIAL)
         self.vocab_size = self._tokenizer.get_vocab_size()
 
     def encode(self, reports: Sequence[Sequence[str]]) -> Tokens:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import netrc
 import os
+import uuid
 from pathlib import Path
 from typing import IO, Any
 
@@ -88,7 +89,7 @@ class WandbWriter:
         identity = folder / "wandb" / "run-id"
         identity.parent.mkdir(parents=True, exist_ok=True)
         if not identity.is_file():
-            identity.write_text(wandb.util.generate_id(), encoding="utf-8")
+            identity.write_text(uuid.uuid4().hex[:8], encoding="utf-8")
         self._run = wandb.init(
             project=project,
             entity=entity,
@@ -113,7 +114,7 @@ class WandbWriter:
 
     def close(self) -> None:
         """Flush and finish."""
-        self._run.finish(quiet=True)
+        self._run.finish()
 
 
 def wandb_key_present() -> bool:

@@ -49,7 +49,9 @@ def verify(folder: Path) -> None:
         found = path.stat().st_size if path.is_file() else None
         if found != size:
             what = "is missing" if found is None else f"has {found} bytes instead of {size}"
-            raise CheckpointError(f"{path} {what}: the checkpoint is damaged; remove {folder} to resume from an older one")
+            raise CheckpointError(
+                f"{path} {what}: the checkpoint is damaged; remove {folder} to resume from an older one"
+            )
 
 
 def save(
@@ -174,7 +176,9 @@ def _save_rank_zero(
 
 
 def _publish(partial: Path, final: Path) -> None:
-    files = {str(path.relative_to(partial)): path.stat().st_size for path in sorted(partial.rglob("*")) if path.is_file()}
+    files = {
+        str(path.relative_to(partial)): path.stat().st_size for path in sorted(partial.rglob("*")) if path.is_file()
+    }
     with open(partial / MARKER, "w", encoding="utf-8") as stream:
         json.dump({"files": files}, stream, indent=1)
         stream.flush()
@@ -208,6 +212,8 @@ def _raise_if_any(failure: str | None, partial: Path) -> None:
     if rank() == 0:
         shutil.rmtree(partial, ignore_errors=True)
     barrier()
-    error = CheckpointError(f"the checkpoint was not saved, older ones are untouched: {message}; free space, then --resume")
+    error = CheckpointError(
+        f"the checkpoint was not saved, older ones are untouched: {message}; free space, then --resume"
+    )
     error.agreed = True
     raise error

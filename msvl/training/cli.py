@@ -19,7 +19,9 @@ EXIT_FILE = "MSVL_EXIT_FILE"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what every way to start training shares."""
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="change single values of the configuration")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.path=value", help="change single values of the configuration"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the run's newest checkpoint, if there is one")
 
 
@@ -30,7 +32,9 @@ def build_parser() -> argparse.ArgumentParser:
         description="Pretrain on radiograph-report pairs.",
         epilog="Example: accelerate launch msvl/train.py --config configs/pretrain/quickstart.yaml train.steps=100",
     )
-    parser.add_argument("--config", default=str(DEFAULT_CONFIG), metavar="FILE", help="YAML (default: the quickstart's)")
+    parser.add_argument(
+        "--config", default=str(DEFAULT_CONFIG), metavar="FILE", help="YAML (default: the quickstart's)"
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
     add_arguments(parser)
@@ -51,10 +55,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MsvlError as error:
         if arguments.debug:
             raise
-        if rank is None or rank.local_rank == 0 or not (error.agreed or rank.before_group):
+        if _speaks(rank, error):
             sys.stderr.write(f"msvl: {error}\n")
             sys.stderr.flush()
         return _leave(2, agreed=error.agreed)
+
+
+def _speaks(rank: LaunchedRank | None, error: MsvlError) -> bool:
+    """Return whether this rank prints the error: once per machine for what all find, the failing rank for its own."""
+    if rank is None or rank.local_rank == 0:
+        return True
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_initialized() and not error.agreed
 
 
 def _leave(code: int, *, agreed: bool) -> int:

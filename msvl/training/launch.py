@@ -56,9 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ClusterError(f"--ranks {ranks}: at least 1 is needed")
     alone = LaunchedRank(rank=0, local_rank=0, world_size=ranks, local_world_size=ranks)
     prepare(arguments.config, arguments.overrides, resume=arguments.resume, rank=alone)
-    line = command(
-        arguments.config, arguments.overrides, ranks=ranks, resume=arguments.resume, debug=arguments.debug
-    )
+    line = command(arguments.config, arguments.overrides, ranks=ranks, resume=arguments.resume, debug=arguments.debug)
     sys.stderr.write(f"$ {shlex.join(line)}\n")
     sys.stderr.flush()
     if arguments.dry_run:

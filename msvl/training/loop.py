@@ -101,7 +101,9 @@ def _lr(step: int, config: PretrainConfig) -> float:
 
 def _agree(loss: Tensor, stop: StopRequest, step: int, device: torch.device) -> bool:
     """Collective. Stop every rank before the update when any loss is not finite; return whether any rank wants to stop."""
-    votes = torch.stack([(~torch.isfinite(loss.detach())).float().reshape(()), torch.tensor(float(stop.asked), device=device)])
+    votes = torch.stack(
+        [(~torch.isfinite(loss.detach())).float().reshape(()), torch.tensor(float(stop.asked), device=device)]
+    )
     not_finite, stopping = maximum(votes).tolist()
     if not_finite:
         error = ClusterError(
@@ -132,7 +134,9 @@ def _report(
         step=state.step,
         steps=config.train.steps,
         losses={name: value for name, value in values.items() if not name.startswith(METRIC_PREFIX)},
-        metrics={name.removeprefix(METRIC_PREFIX): value for name, value in values.items() if name.startswith(METRIC_PREFIX)},
+        metrics={
+            name.removeprefix(METRIC_PREFIX): value for name, value in values.items() if name.startswith(METRIC_PREFIX)
+        },
         lr=_lr(state.step - 1, config),
         gradient_norm=engine.gradient_norm,
         pairs_per_second=interval.pairs * world_size() / elapsed,

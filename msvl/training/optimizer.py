@@ -12,13 +12,14 @@ NO_DECAY_NAMES = ("position_embedding", "cls_token", "mask_token", "logit_scale"
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Split trainable parameters into decayed matrices and the rest (biases, norms, positions, tokens, temperatures)."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
         exempt = parameter.ndim < 2 or any(part in name for part in NO_DECAY_NAMES)
         (plain if exempt else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups: list[dict[str, object]] = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
 

@@ -42,7 +42,9 @@ def run_attempt(prepared: Prepared) -> int:
     config, folder = prepared.config, prepared.folder
     stop = StopRequest()
     stop.install()
-    torch.set_num_threads(config.train.threads_per_rank or max(1, (os.cpu_count() or 1) // prepared.rank.local_world_size))
+    torch.set_num_threads(
+        config.train.threads_per_rank or max(1, (os.cpu_count() or 1) // prepared.rank.local_world_size)
+    )
     accelerator = start_processes(config, prepared.rank.world_size)
     if rank() == 0:
         folder.create()
@@ -90,9 +92,7 @@ def _restore(engine: Engine, prepared: Prepared) -> TrainState:
     return loaded
 
 
-def _train(
-    engine: Engine, state: TrainState, prepared: Prepared, tokeniser: ReportTokeniser, stop: StopRequest
-) -> int:
+def _train(engine: Engine, state: TrainState, prepared: Prepared, tokeniser: ReportTokeniser, stop: StopRequest) -> int:
     config, folder = prepared.config, prepared.folder
     observers, attempt = _observers(engine, state, prepared)
     validator = Validator(config, prepared.packed, tokeniser, engine)
@@ -158,7 +158,12 @@ def first_screen(prepared: Prepared, facts: dict[str, object], state: TrainState
     config, packed, folder = prepared.config, prepared.packed, prepared.folder.path
     counts = packed.counts(config.data.train_split)
     weights = config.objectives
-    scales = {"global": weights.global_, "local": weights.local, "instance": weights.instance, "modality": weights.modality}
+    scales = {
+        "global": weights.global_.weight,
+        "local": weights.local.weight,
+        "instance": weights.instance.weight,
+        "modality": weights.modality.weight,
+    }
     epochs = config.train.steps * config.train.global_batch / max(1, counts["samples"])
     lines = [
         f"msvl run {config.run.name}" + (f", resumed after step {state.step:,}" if state.step else ""),
@@ -167,7 +172,7 @@ def first_screen(prepared: Prepared, facts: dict[str, object], state: TrainState
         f"{config.model.text.width}x{config.model.text.depth}, shared channels {config.model.channels}",
         f"  data        {packed.path}: {counts['samples']:,} pairs of {counts['patients']:,} patients, "
         f"{config.data.image_size} px",
-        "  objectives  " + ", ".join(f"{name} x {part.weight:g}" for name, part in scales.items()),
+        "  objectives  " + ", ".join(f"{name} x {weight:g}" for name, weight in scales.items()),
         f"  batch       {config.train.global_batch} = {facts['ranks']} ranks x {facts['micro_batch']} x accumulation "
         f"{facts['accumulation']}",
         f"  engine      DeepSpeed ZeRO-{facts['zero_stage']}, {facts['precision']}, {facts['device']}, "

@@ -42,7 +42,9 @@ class TrainState:
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{path} cannot be read ({error}): the checkpoint is damaged; remove its folder") from error
+            raise CheckpointError(
+                f"{path} cannot be read ({error}): the checkpoint is damaged; remove its folder"
+            ) from error
 
     def check_fits(self, world: int, zero_stage: int, folder: Path) -> None:
         """Raise ClusterError when the checkpoint's optimizer shards do not fit this start."""

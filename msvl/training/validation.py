@@ -47,9 +47,7 @@ class Validator:
         try:
             prompts = choose_prompts(judgeable(held_out.labels), packed_folder=self._packed.path)
             judging = EvaluationConfig(tasks=TASKS, resamples=0, seed=self._config.train.seed)
-            result = judge(
-                model, self._tokeniser, held_out, probe_train=probe_train, prompts=prompts, config=judging
-            )
+            result = judge(model, self._tokeniser, held_out, probe_train=probe_train, prompts=prompts, config=judging)
         finally:
             torch.set_num_threads(threads)
         return from_rank_zero(flatten(result))
@@ -60,7 +58,7 @@ class Validator:
             model = MSVLModel(copy.deepcopy(own.config))
         prefix = "model."
         model.load_state_dict({k.removeprefix(prefix): v.float() for k, v in weights.items() if k.startswith(prefix)})
-        return model.to(self._engine.device).eval()
+        return torch.nn.Module.to(model, self._engine.device).eval()
 
     def _load_sets(self) -> tuple[EvaluationSet, EvaluationSet]:
         if self._sets is None:

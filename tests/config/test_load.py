@@ -79,7 +79,9 @@ def test_doubled_key_is_refused_with_its_line(file: Path) -> None:
 
 def test_yaml_cannot_run_code(file: Path, tmp_path: Path) -> None:
     marker = tmp_path / "ran"
-    file.write_text(f"run: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{marker}']]\n")
+    file.write_text(
+        f"run: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{marker}']]\n"
+    )
     with pytest.raises(ConfigError, match="not valid YAML"):
         load_config(file, [], PretrainConfig)
     assert not marker.exists()

@@ -39,7 +39,7 @@ def tiny_config(path: Path, *, data: Path, runs: Path, name: str, **sections: di
         },
         "model": {
             "channels": 16,
-            "image": {"width": 32, "depth": 1, "heads": 2, "mlp_width": 32, "patch": 16, "stem": "conv",
+            "image": {"width": 64, "depth": 1, "heads": 2, "mlp_width": 64, "patch": 16, "stem": "conv",
                       "decoder": {"width": 16, "depth": 1, "heads": 2}},
             "text": {"width": 32, "depth": 1, "heads": 2, "mlp_width": 32, "mask_ratio": 0.3},
         },

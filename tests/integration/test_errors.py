@@ -55,7 +55,10 @@ def test_configuration_is_checked_before_torch_is_imported(config: Path) -> None
 
 def test_world_size_that_does_not_fit(config: Path) -> None:
     one_message(
-        execute([*MSVL, "train", str(config), "--ranks", "3"]), "8 does not divide over 3 ranks", "2 or 4 ranks", "6 or 9"
+        execute([*MSVL, "train", str(config), "--ranks", "3"]),
+        "8 does not divide over 3 ranks",
+        "2 or 4 ranks",
+        "6 or 9",
     )
 
 
@@ -102,7 +105,9 @@ def test_a_second_start_overwrites_nothing_and_a_damaged_checkpoint_is_named(con
 
 
 @pytest.mark.ranks
-@pytest.mark.evidence("A full disk on one rank fails the save on all ranks; older checkpoints stay; nobody hangs", how="gloo")
+@pytest.mark.evidence(
+    "A full disk on one rank fails the save on all ranks; older checkpoints stay; nobody hangs", how="gloo"
+)
 @pytest.mark.parametrize("rank", [0, 1])
 def test_full_disk_during_a_save_on_one_rank(config: Path, tmp_path: Path, rank: int) -> None:
     finished = launch(
@@ -120,7 +125,9 @@ def test_full_disk_during_a_save_on_one_rank(config: Path, tmp_path: Path, rank:
     assert orphans(finished.token) == []
 
 
-@pytest.mark.evidence("A bad record among good ones is skipped, counted and named; above a set share the run stops", how="cpu")
+@pytest.mark.evidence(
+    "A bad record among good ones is skipped, counted and named; above a set share the run stops", how="cpu"
+)
 def test_bad_records_are_named_and_stop_the_run_above_a_share(config: Path, tiny_set: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(tiny_set, copy)

@@ -53,7 +53,9 @@ def test_killed_run_equals_uninterrupted_one(stage: int, tiny_set: Path, tmp_pat
 @pytest.mark.ranks
 @pytest.mark.parametrize("stage", [2, 3])
 def test_checkpoint_holds_one_optimizer_shard_per_rank(stage: int, tiny_set: Path, tmp_path: Path) -> None:
-    config = tiny_config(tmp_path / "c.yaml", data=tiny_set, runs=tmp_path, name="r", zero={"stage": stage}, train={"steps": 1})
+    config = tiny_config(
+        tmp_path / "c.yaml", data=tiny_set, runs=tmp_path, name="r", zero={"stage": stage}, train={"steps": 1}
+    )
     finished = launch(config)
     assert finished.code == 0, finished.output[-3000:]
     shards = sorted((tmp_path / "r" / "checkpoints" / "step-00000001" / "engine").glob("*optim_states.pt"))

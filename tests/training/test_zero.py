@@ -23,17 +23,24 @@ def test_auto_micro_batch_is_the_rank_share() -> None:
 
 
 def test_remainder_names_the_nearest_ranks_and_batches() -> None:
-    with pytest.raises(ClusterError, match=r"64 does not divide over 3 ranks: use 2 or 4 ranks, or train.global_batch=63 or 66"):
+    with pytest.raises(
+        ClusterError, match=r"64 does not divide over 3 ranks: use 2 or 4 ranks, or train.global_batch=63 or 66"
+    ):
         micro_batch(config(), 3)
 
 
 def test_micro_batch_that_does_not_divide_names_the_nearest() -> None:
-    with pytest.raises(ClusterError, match=r"micro_batch 15 does not divide the 32 pairs per rank.*use 8 or 16, or auto"):
+    with pytest.raises(
+        ClusterError, match=r"micro_batch 15 does not divide the 32 pairs per rank.*use 8 or 16, or auto"
+    ):
         micro_batch(config(micro_batch=15), 2)
 
 
 def test_accumulation_is_refused_with_what_fits() -> None:
-    with pytest.raises(ClusterError, match=r"64 = 2 ranks x train.micro_batch 16 x accumulation 2.*4 ranks.*micro_batch=32.*global_batch=32"):
+    with pytest.raises(
+        ClusterError,
+        match=r"64 = 2 ranks x train.micro_batch 16 x accumulation 2.*4 ranks.*micro_batch=32.*global_batch=32",
+    ):
         micro_batch(config(micro_batch=16), 2)
 
 

@@ -32,7 +32,7 @@ class ConvStem(nn.Module):
             for before, after in zip(channels, channels[1:], strict=False)
         )
         # A last GELU would give all tokens of all images a common part, which drowns what differs between them.
-        del self.blocks[-1][-1]
+        self.blocks[-1] = self.blocks[-1][:-1]  # type: ignore[index]
         self.projection = nn.Conv2d(width, width, kernel_size=1)
 
     def forward(self, pixels: Tensor) -> Tensor:
