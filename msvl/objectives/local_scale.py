@@ -71,6 +71,8 @@ def _length(vectors: Tensor) -> Tensor:
 class LocalScale(nn.Module):
     """L_l = symmetric InfoNCE on temp3 * Z over the global batch, both directions summed.
 
+    Aggregation 'mean' takes Z - log Nt instead, so that a report does not gain by the number of its sentences.
+
     Each rank scores its own images against all reports: only sentences are gathered, not patches. Reports are scored in
     tiles whose intermediate tensors are recomputed in the backward pass.
     """
@@ -88,7 +90,7 @@ class LocalScale(nn.Module):
         patches = full_precision(context.embeddings.patches)
         scores = self._scores(patches, gathered.sentences, gathered.sentence_mask)
         if config.aggregation == "mean":
-            scores = scores - gathered.sentence_mask.sum(dim=1).float().log()
+            scores = scores - gathered.sentence_mask.sum(dim=1).to(scores.dtype).log()
         logits = config.logit_scale * scores
         loss = symmetric_cross_entropy(logits, gathered.own, allowed)
         metrics = similarity_metrics(logits, gathered.own, allowed, name="local")

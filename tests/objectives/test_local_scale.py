@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from tests.objectives.one_rank import as_lists, close, make_context, run_scale
 
 SIZES = Sizes(pairs=6)
 TEMPS = (4.0, 5.0, 10.0)
+FIRST: dict = {"temp1": 4.0, "temp2": 5.0, "over_units_first": True}
 GLORIA: dict = {"temp1": 4.0, "temp2": 5.0, "normalise_over": "units_then_patches"}
 
 
@@ -41,6 +43,22 @@ def test_loss_and_gradients_are_the_definition(duplicates: str, normalise_over: 
     assert close(loss, expected)
     assert close(tensors["patches"].grad, patches.grad)
     assert close(tensors["sentences"].grad, sentences.grad)
+
+
+def test_the_mean_over_sentences_does_not_favour_reports_with_many() -> None:
+    embeddings, ids = make_embeddings(SIZES, dtype=torch.float64), make_ids(SIZES.pairs, "none")
+    reports = [report[mask] for report, mask in zip(embeddings.sentences, embeddings.sentence_mask, strict=True)]
+    score = [
+        [10 * (reference.matching(image, report, **FIRST) - math.log(len(report))) for report in reports]
+        for image in embeddings.patches
+    ]
+    expected = reference.two_way(score, reference.everything(SIZES.pairs))
+    assert close(run_scale(build(aggregation="mean"), embeddings, ids).loss, expected)
+    doubled = replace(embeddings, sentences=torch.cat([embeddings.sentences] * 2, dim=1))
+    doubled = replace(doubled, sentence_mask=torch.cat([embeddings.sentence_mask] * 2, dim=1))
+    # Said twice, a report is the same report: exactly so over patches, where sentences do not compete.
+    free = build(aggregation="mean", normalise_over="patches")
+    assert close(run_scale(free, doubled, ids).loss, run_scale(free, embeddings, ids).loss)
 
 
 def test_gradients_pass_finite_differences() -> None:

@@ -79,6 +79,7 @@ def test_gradients_pass_finite_differences() -> None:
     assert torch.autograd.gradcheck(loss, [value.detach().clone().requires_grad_() for value in inputs])
 
 
+@pytest.mark.evidence("Cross-sample weight 0 is the paper's modality objective to the bit", how="cpu")
 def test_cross_sample_weight_zero_is_the_papers_objective_to_the_bit() -> None:
     embeddings, ids = make_embeddings(SIZES), make_ids(SIZES.pairs, "some")
     scale = build(cross_sample_weight=0)

@@ -31,6 +31,7 @@ def published() -> dict[str, Tensor]:
         return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
 
 
+@pytest.mark.evidence("The local scale is GLoRIA's published loss, gradients included", how="cpu")
 def test_local_scale_is_glorias_local_loss(published: dict[str, Tensor]) -> None:
     image = published["gloria_image"].clone().requires_grad_()
     text = published["gloria_text"].clone().requires_grad_()
@@ -48,6 +49,7 @@ def test_local_scale_is_glorias_local_loss(published: dict[str, Tensor]) -> None
     assert close(text.grad, published["gloria_grad_text"])
 
 
+@pytest.mark.evidence("The global scale is open_clip's published loss, gradients included", how="cpu")
 def test_global_scale_is_twice_open_clips_mean_of_both_directions(published: dict[str, Tensor]) -> None:
     image = published["clip_image"].clone().requires_grad_()
     text = published["clip_text"].clone().requires_grad_()
@@ -60,6 +62,7 @@ def test_global_scale_is_twice_open_clips_mean_of_both_directions(published: dic
     assert close(scale.grad, published["clip_grad_scale"])
 
 
+@pytest.mark.evidence("Hard negatives are drawn with ALBEF's published probabilities", how="cpu")
 @pytest.mark.parametrize(
     ("key", "transpose"), [("albef_report_weights_per_image", False), ("albef_image_weights_per_report", True)]
 )

@@ -23,6 +23,7 @@ SCALES: dict[str, dict[str, Any]] = {
     "global": {"global": {"weight": 1}},
     "local": {"local": {"weight": 1, "tile": 3}},
     "local_patches": {"local": {"weight": 1, "tile": 5, "normalise_over": "patches"}},
+    "local_mean": {"local": {"weight": 1, "aggregation": "mean"}},
     "instance": {"instance": {"weight": 1, "width": 5}},
     "modality": {"modality": {"weight": 1}},
     "modality_cross_sample": {"modality": {"weight": 1, "cross_sample_weight": 0.3}},
@@ -98,6 +99,7 @@ over_worlds = pytest.mark.parametrize("world", [2, 4])
 over_cases = pytest.mark.parametrize("case", CASES, ids="-".join)
 
 
+@pytest.mark.evidence("N ranks give the losses and metrics of one rank, each scale, N = 2 and 4", how="gloo")
 @over_worlds
 @over_cases
 def test_losses_and_metrics_are_those_of_one_rank(world: int, case: tuple[str, str]) -> None:
@@ -110,6 +112,7 @@ def test_losses_and_metrics_are_those_of_one_rank(world: int, case: tuple[str, s
             assert abs(many[name] - value) <= 1e-5 * abs(value) + 1e-7, name
 
 
+@pytest.mark.evidence("N ranks give the gradients of one rank, each scale, N = 2 and 4", how="gloo")
 @over_worlds
 @over_cases
 def test_gradients_of_embeddings_and_parameters_are_those_of_one_rank(world: int, case: tuple[str, str]) -> None:
@@ -123,6 +126,7 @@ def test_gradients_of_embeddings_and_parameters_are_those_of_one_rank(world: int
             assert (many[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-6 * total, name
 
 
+@pytest.mark.evidence("Hard negatives come from all ranks and do not depend on their number", how="gloo")
 @over_worlds
 @pytest.mark.parametrize("duplicates", DUPLICATES)
 def test_the_draw_of_negatives_does_not_know_the_number_of_ranks(world: int, duplicates: str) -> None:
