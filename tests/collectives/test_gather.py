@@ -42,7 +42,8 @@ def _shared_gradient() -> tuple[Tensor, Tensor]:
     """The sum hands ONE gradient tensor to both of its inputs: a backward that writes into it spoils the other's."""
     local = torch.ones(ROWS, 2, requires_grad=True)
     bias = torch.zeros(world_size() * ROWS, 2, requires_grad=True)
-    ((gather(local) + bias) * (rank() + 1)).sum().backward()
+    early = bias * 1  # made before the gather, so its backward runs after the gather's
+    ((gather(local) + early) * (rank() + 1)).sum().backward()
     return local.grad, bias.grad
 
 
