@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         aside = folder.with_name(f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S}")
         folder.rename(aside)
         sys.stderr.write(f"moved the earlier run to {aside}\n")
-    if (folder / "results.json").is_file():
+    if (folder / "report.html").is_file():  # written last
         sys.stderr.write(f"{folder} is finished; `msvl quickstart --again` repeats it\n")
         return _say_result(folder)
     seconds = _read_seconds(folder)
@@ -61,13 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
         _pack(arguments.shards, seconds)
         _train(arguments, name, folder, seconds)
         _judge(arguments.shards, folder, seconds)
+        _write_seconds(folder, seconds | {"total": round(sum(seconds.values()), 1)})
+        _msvl(["report", str(folder)], {}, "report")
     except PhaseFailed as error:
-        return error.code
-    finally:
         _write_seconds(folder, seconds)
-    _msvl(["report", str(folder)], seconds, "report")
-    _write_seconds(folder, seconds)
-    _finish(folder, seconds)
+        return error.code
     return _say_result(folder)
 
 
@@ -118,19 +116,14 @@ def _msvl(words: Sequence[str], seconds: dict[str, float], phase: str) -> None:
 
 def _read_seconds(folder: Path) -> dict[str, float]:
     path = folder / "seconds.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    seconds: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    seconds.pop("total", None)
+    return seconds
 
 
 def _write_seconds(folder: Path, seconds: dict[str, float]) -> None:
     if folder.is_dir():
         (folder / "seconds.json").write_text(json.dumps(seconds, indent=1), encoding="utf-8")
-
-
-def _finish(folder: Path, seconds: dict[str, float]) -> None:
-    """Gather the run's figures into results.json, the last file written."""
-    from msvl.evaluation.results import write_results  # numpy
-
-    write_results(folder, extra={"seconds": seconds | {"total": round(sum(seconds.values()), 1)}})
 
 
 def _say_result(folder: Path) -> int:
