@@ -22,11 +22,13 @@ from msvl.objectives.instance_scale import draw_negatives
 from msvl.objectives.local_scale import matching_scores
 from tests.objectives.one_rank import close
 
-FILE = Path(__file__).parent / "published_losses.npz"
+FILE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "published_losses.npz"
 
 
 @pytest.fixture(scope="module")
 def published() -> dict[str, Tensor]:
+    if not FILE.is_file():
+        pytest.skip(f"{FILE} is absent: values of published losses lie beside the project, not in it")
     with np.load(FILE) as arrays:
         return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
 
