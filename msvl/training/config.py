@@ -59,6 +59,8 @@ class OptimizerConfig(Config):
     """On matrices only; biases, norms, positions and temperatures have none (MaCo, MAE)."""
     warmup_steps: int = Field(0, ge=0)
     """Linear warm-up from 0."""
+    text_lr_share: float = Field(1.0, gt=0, le=1)
+    """Learning rate of the text tower as a share of `lr`; below 1 a random text tower stays a target to align to."""
     final_lr_share: float = Field(0.0, ge=0, le=1)
     """Learning rate at the last step as a share of the peak."""
 

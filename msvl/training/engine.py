@@ -35,7 +35,7 @@ class Engine:
     def backward_and_step(self, loss: Tensor, lr: float) -> None:
         """Collective. Average gradients over ranks, clip, update with learning rate `lr`, forget the gradients."""
         for group in self.deepspeed.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["lr_share"]
         self.deepspeed.backward(loss)
         norm = None
         if self.deepspeed.zero_optimization_stage() == 0:  # DeepSpeed does not tell it without ZeRO

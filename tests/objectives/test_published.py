@@ -1,4 +1,4 @@
-"""Parity with the authors' own code: inputs, values and gradients that it gave once, kept as numbers beside this file.
+"""Parity with the authors' own code: inputs, values and gradients that it gave once, read from beside the project.
 
 `gloria_*`: marshuang80/gloria, gloria/loss/gloria_loss.py, `local_loss` at temperatures 4, 5, 10. `clip_*`:
 mlfoundations/open_clip, src/open_clip/loss.py, `ClipLoss`. `albef_*`: the rule of salesforce/ALBEF,
