@@ -131,9 +131,27 @@ class Anatomy:
         """Return the outline of one arm: hanging beside the trunk, or led away from it."""
         sign, f = SIDES[side], 0.35 * self.flesh
         if self.arms_down:
-            knots = [(1.0, 0.0), (1.4 + f, 0.12), (1.62 + f, 0.45), (1.78 + f, 1.2), (1.85 + f, 3.0), (1.45, 3.0), (1.42, 1.3), (1.2, 0.6)]
+            knots = [
+                (1.0, 0.0),
+                (1.4 + f, 0.12),
+                (1.62 + f, 0.45),
+                (1.78 + f, 1.2),
+                (1.85 + f, 3.0),
+                (1.45, 3.0),
+                (1.42, 1.3),
+                (1.2, 0.6),
+            ]
         else:
-            knots = [(1.0, -0.05), (1.4 + f, 0.0), (1.9, 0.35), (2.6, 0.9), (2.6, 1.6), (1.9, 0.95), (1.45, 0.75), (1.15, 0.6)]
+            knots = [
+                (1.0, -0.05),
+                (1.4 + f, 0.0),
+                (1.9, 0.35),
+                (2.6, 0.9),
+                (2.6, 1.6),
+                (1.9, 0.95),
+                (1.45, 0.75),
+                (1.15, 0.6),
+            ]
         return spline(knots, closed=True, steps=5) * np.array([sign, 1.0])
 
 
@@ -176,7 +194,22 @@ def _sample_lung(rng: np.random.Generator, body: BodyParameters, *, side: str, h
         (w, 0.88 * h),
         (0.985 * w, h),
     ]
-    diaphragm = [(0.985 * w, h), (0.9 * w, 0.5 * (h + dome)), (0.62 * w, dome + 0.01), (0.35 * w, dome), (0.08, dome + 0.07)]
-    medial = [(0.08, dome + 0.07), (0.08, 0.6 * h), (0.1, 0.3 * h), (0.15, 0.1 * h + top), (0.22, 0.025 * h + top), (apex * w, top)]
+    diaphragm = [
+        (0.985 * w, h),
+        (0.9 * w, 0.5 * (h + dome)),
+        (0.62 * w, dome + 0.01),
+        (0.35 * w, dome),
+        (0.08, dome + 0.07),
+    ]
+    medial = [
+        (0.08, dome + 0.07),
+        (0.08, 0.6 * h),
+        (0.1, 0.3 * h),
+        (0.15, 0.1 * h + top),
+        (0.22, 0.025 * h + top),
+        (apex * w, top),
+    ]
     flip = np.array([SIDES[side], 1.0])
-    return Lung(side, spline(lateral) * flip, spline(diaphragm) * flip, spline(medial, steps=4) * flip, float(w), float(h))
+    return Lung(
+        side, spline(lateral) * flip, spline(diaphragm) * flip, spline(medial, steps=4) * flip, float(w), float(h)
+    )

@@ -34,9 +34,20 @@ def _rib(anatomy: Anatomy, lung: Lung, *, index: int) -> tuple[list[tuple[float,
     wall = max(lung.wall(turn), 0.5) + 0.03
     lift = 0.03 if index > 1 else 0.0
     fall = turn - start
-    behind = [(0.1, start), (0.3 * wall, start - lift), (0.62 * wall, start + 0.17 * fall), (0.9 * wall, start + 0.58 * fall), (wall, turn)]
+    behind = [
+        (0.1, start),
+        (0.3 * wall, start - lift),
+        (0.62 * wall, start + 0.17 * fall),
+        (0.9 * wall, start + 0.58 * fall),
+        (wall, turn),
+    ]
     drop = slope * (0.6 + 0.08 * index)
-    before = [(wall, turn), (0.97 * wall, turn + 0.35 * drop), (0.78 * wall, turn + 0.8 * drop), (max(0.3, 0.5 * wall), turn + drop)]
+    before = [
+        (wall, turn),
+        (0.97 * wall, turn + 0.35 * drop),
+        (0.78 * wall, turn + 0.8 * drop),
+        (max(0.3, 0.5 * wall), turn + drop),
+    ]
     return behind, before
 
 
@@ -60,7 +71,10 @@ def shoulders(anatomy: Anatomy, pose: Pose) -> Canvas:
     s, h, shift = anatomy.shoulder, anatomy.lung_height, np.array([0.9 * pose.yaw, 0.0])
     for sign in SIDES.values():
         flip = np.array([sign, 1.0])
-        clavicle = spline([(0.1, 0.16), (0.3, 0.07), (0.62, 0.06 - 0.4 * s), (0.95, -0.04 - s), (1.2, 0.02 - s)], steps=5) * flip
+        clavicle = (
+            spline([(0.1, 0.16), (0.3, 0.07), (0.62, 0.06 - 0.4 * s), (0.95, -0.04 - s), (1.2, 0.02 - s)], steps=5)
+            * flip
+        )
         pose.lines((clavicle + shift)[None], canvas, width=0.085, value=230)
         pose.lines((clavicle + shift)[None], canvas, width=0.085 - 2.4 / pose.unit, value=120)
         blade = [(1.2, 0.08), (0.98, 0.14 * h), (0.9, 0.3 * h), (0.98, 0.47 * h), (1.12, 0.3 * h), (1.22, 0.1 * h)]
@@ -141,5 +155,8 @@ def bowel(rng: np.random.Generator, anatomy: Anatomy, pose: Pose) -> Plane:
         high = 0.16 if index == 0 else float(rng.uniform(0.3, 0.6))
         x = float(rng.uniform(0.3, 0.65)) if index == 0 else float(rng.uniform(-0.3, 0.9))
         wide, tall = rng.uniform(0.08, 0.24), rng.uniform(0.05, 0.1)
-        pose.fill(np.array([x, dome + high + tall]) + np.stack([wide * np.cos(angle), tall * np.sin(angle)], axis=1), canvas=canvas)
+        pose.fill(
+            np.array([x, dome + high + tall]) + np.stack([wide * np.cos(angle), tall * np.sin(angle)], axis=1),
+            canvas=canvas,
+        )
     return pose.haze(canvas, 0.02)

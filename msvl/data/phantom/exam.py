@@ -56,7 +56,9 @@ def pixel_regression_auc(
     for column, name in enumerate(names):
         target = train_labels[:, column]
         tried = {
-            strength: roc_auc_score(target[cut:], _regression(train[:cut], target[:cut], strength).decision_function(train[cut:]))
+            strength: roc_auc_score(
+                target[cut:], _regression(train[:cut], target[:cut], strength).decision_function(train[cut:])
+            )
             for strength in STRENGTHS
         }
         best = max(tried, key=lambda strength: tried[strength])
@@ -127,7 +129,9 @@ class SmallNetwork(nn.Module):
             nn.Conv2d(width, width, 1),
         )
         self.positions = nn.Parameter(0.02 * torch.randn(1, patches, width))
-        layer = nn.TransformerEncoderLayer(width, 3, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            width, 3, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
         self.blocks = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, outputs))
 
@@ -140,7 +144,9 @@ class SmallNetwork(nn.Module):
 def _trained(pixels: Tensor, labels: Tensor, chosen: Schooling) -> SmallNetwork:
     generator = torch.Generator().manual_seed(chosen.seed)
     torch.manual_seed(chosen.seed)
-    network = SmallNetwork(width=chosen.width, depth=chosen.depth, patches=(chosen.side // 16) ** 2, outputs=labels.shape[1])
+    network = SmallNetwork(
+        width=chosen.width, depth=chosen.depth, patches=(chosen.side // 16) ** 2, outputs=labels.shape[1]
+    )
     optimizer = torch.optim.AdamW(network.parameters(), lr=chosen.learning_rate, weight_decay=0.05)
     steps = chosen.epochs * (len(pixels) // chosen.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -148,7 +154,9 @@ def _trained(pixels: Tensor, labels: Tensor, chosen: Schooling) -> SmallNetwork:
         lambda step: min((step + 1) / chosen.warm_up_steps, 0.5 * (1 + np.cos(np.pi * step / steps))),
     )
     for _ in range(chosen.epochs):
-        for batch in torch.randperm(len(pixels), generator=generator).split(chosen.batch)[: len(pixels) // chosen.batch]:
+        for batch in torch.randperm(len(pixels), generator=generator).split(chosen.batch)[
+            : len(pixels) // chosen.batch
+        ]:
             loss = functional.binary_cross_entropy_with_logits(network(pixels[batch]), labels[batch])
             optimizer.zero_grad()
             loss.backward()

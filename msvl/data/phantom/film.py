@@ -33,7 +33,13 @@ def devices(rng: np.random.Generator, anatomy: Anatomy, pose: Pose, *, film: Fil
             cv2.circle(canvas, spot, max(1, round(0.035 * pose.unit)), 255, -1, cv2.LINE_AA)
     if rng.uniform() < film.tube:
         sign = float(rng.choice([-1.0, 1.0]))
-        way = [(0.45 * sign, -0.8), (0.35 * sign, -0.1), (-0.1, 0.2 * h), (-0.17, 0.35 * h), (-0.16, rng.uniform(0.45, 0.6) * h)]
+        way = [
+            (0.45 * sign, -0.8),
+            (0.35 * sign, -0.1),
+            (-0.1, 0.2 * h),
+            (-0.17, 0.35 * h),
+            (-0.16, rng.uniform(0.45, 0.6) * h),
+        ]
         pose.lines(spline(way)[None], canvas, width=0.022, value=170)
     if rng.uniform() < film.pacemaker:
         angle = np.linspace(0, 2 * np.pi, 18, endpoint=False)
@@ -87,6 +93,8 @@ def finish(rng: np.random.Generator, grey: Plane, *, film: FilmParameters) -> ND
         strokes = LETTERS["L" if left else "R"]
         layer = np.zeros(grey.shape, dtype=np.uint8)
         fixed = [np.round((corner + tall * np.array(stroke)) * 16).astype(np.int32) for stroke in strokes]
-        cv2.polylines(layer, fixed, isClosed=False, color=250, thickness=max(1, round(size / 130)), lineType=cv2.LINE_AA, shift=4)
+        cv2.polylines(
+            layer, fixed, isClosed=False, color=250, thickness=max(1, round(size / 130)), lineType=cv2.LINE_AA, shift=4
+        )
         grey = np.maximum(grey, layer.astype(np.float32) / np.float32(255))
     return np.clip(grey * 255 + 0.5, 0, 255).astype(np.uint8)

@@ -75,7 +75,9 @@ def _free_places(found: list[Finding]) -> list[tuple[str, str]]:
     return places or [("right", "middle"), ("left", "middle")]
 
 
-def fluid(rng: np.random.Generator, lung: Lung, finding: Finding, parameters: FindingParameters, *, extra: float = 0.0) -> Points:
+def fluid(
+    rng: np.random.Generator, lung: Lung, finding: Finding, parameters: FindingParameters, *, extra: float = 0.0
+) -> Points:
     """Return the region [n, 2] below a meniscus that climbs at the chest wall; `extra` lifts it."""
     height = (draw(rng, parameters.effusion_height[finding.level]) + extra) * lung.height
     lateral = lung.height - height
@@ -87,7 +89,9 @@ def fluid(rng: np.random.Generator, lung: Lung, finding: Finding, parameters: Fi
     return np.concatenate([top, bottom])
 
 
-def collapsed(rng: np.random.Generator, lung: Lung, finding: Finding, parameters: FindingParameters, *, extra: float = 0.0) -> Points:
+def collapsed(
+    rng: np.random.Generator, lung: Lung, finding: Finding, parameters: FindingParameters, *, extra: float = 0.0
+) -> Points:
     """Return the outline [n, 2] of a lung that has come away from the chest wall at its top and side; `extra` widens the gap."""
     gap = draw(rng, parameters.pneumothorax_gap[finding.level]) + extra
     reach = float(rng.uniform(0.75, 1.0)) if finding.level else float(rng.uniform(0.55, 0.8))
@@ -101,7 +105,9 @@ def collapsed(rng: np.random.Generator, lung: Lung, finding: Finding, parameters
     return points
 
 
-def opacity(rng: np.random.Generator, lung: Lung, finding: Finding, parameters: FindingParameters, *, extra: float = 0.0) -> Points:
+def opacity(
+    rng: np.random.Generator, lung: Lung, finding: Finding, parameters: FindingParameters, *, extra: float = 0.0
+) -> Points:
     """Return the ragged outline [n, 2] of a consolidation in its zone; `extra` widens it."""
     radius = (draw(rng, parameters.consolidation_radius[finding.level]) + 0.5 * extra) * lung.width
     third = ZONES.index(finding.zone)
@@ -138,7 +144,9 @@ def place_nodule(
     return spline(np.array([x, y]) + 0.5 * diameter * circle, closed=True, steps=2), diameter, (x, y)
 
 
-def located(finding: Finding, lung_height: float, *, diameter: float, centre: tuple[float, float], cm: float) -> Finding:
+def located(
+    finding: Finding, lung_height: float, *, diameter: float, centre: tuple[float, float], cm: float
+) -> Finding:
     """Return the nodule's finding with the side, zone and size of the place that was chosen."""
     x, y = centre
     zone = ZONES[min(2, max(0, int(3 * y / lung_height)))]

@@ -19,15 +19,15 @@ FINDINGS = ("effusion", "pneumothorax", "consolidation", "cardiomegaly", "nodule
 class PoseParameters:
     """Where the chest lies in the picture."""
 
-    scale: Range = (0.33, 0.41)
+    scale: Range = (0.325, 0.415)
     """Chest unit as a share of the picture's side."""
     stretch: Range = (0.92, 1.08)
     """Width against height."""
-    shift: float = 0.055
+    shift: float = 0.06
     """Largest shift to each side, as a share of the side."""
     tilt_degrees: float = 7.0
     """Largest rotation in the picture's plane."""
-    yaw: float = 0.13
+    yaw: float = 0.14
     """Largest shift of structures in front against those behind (a patient turned to one side)."""
 
 
@@ -35,20 +35,20 @@ class PoseParameters:
 class BodyParameters:
     """How bodies differ."""
 
-    lung_height: Range = (1.45, 1.95)
+    lung_height: Range = (1.45, 1.9)
     lung_width: Range = (0.92, 1.06)
     """Of each lung on its own."""
-    dome: Range = (0.78, 0.9)
+    dome: Range = (0.8, 0.9)
     """Height of the diaphragm's dome as a share of the lung's height."""
     flesh: Range = (0.12, 0.42)
     """Thickness of the chest wall's soft tissue at the side."""
-    heart_normal: Range = (0.37, 0.475)
+    heart_normal: Range = (0.36, 0.465)
     """Cardiothoracic ratio without cardiomegaly."""
-    heart_left_share: Range = (0.6, 0.72)
+    heart_left_share: Range = (0.57, 0.74)
     """Share of the heart's width that lies left of the midline."""
     rib_width: Range = (0.055, 0.085)
-    rib_contrast: Range = (0.05, 0.14)
-    vessel_contrast: Range = (0.12, 0.28)
+    rib_contrast: Range = (0.05, 0.12)
+    vessel_contrast: Range = (0.1, 0.22)
     mediastinum: Range = (0.15, 0.25)
     """Half width of the upper mediastinum."""
     arms_down: float = 0.4
@@ -61,12 +61,12 @@ class BodyParameters:
 class FilmParameters:
     """Exposure, noise and what else is on the film."""
 
-    gamma: Range = (0.7, 1.45)
-    low: Range = (-0.2, 0.05)
+    gamma: Range = (0.8, 1.3)
+    low: Range = (-0.17, 0.04)
     """Attenuation that becomes black."""
-    high: Range = (1.0, 1.3)
+    high: Range = (1.02, 1.26)
     """Attenuation that becomes white."""
-    gradient: float = 0.1
+    gradient: float = 0.07
     """Largest brightness ramp across the picture."""
     noise: Range = (0.005, 0.015)
     """Standard deviation of the fine noise; 1 is the whole grey range."""
@@ -80,7 +80,7 @@ class FilmParameters:
     """Share of pictures with a collimated border."""
     marker: float = 0.45
     """Share of pictures with a side marker."""
-    leads: float = 0.25
+    leads: float = 0.2
     """Share of pictures with ECG leads."""
     tube: float = 0.12
     """Share of pictures with a catheter."""
@@ -98,7 +98,7 @@ class FindingParameters:
     """Of each finding, independently."""
     most: int = 3
     """Findings in one study."""
-    effusion_height: tuple[Range, Range, Range] = ((0.25, 0.32), (0.35, 0.45), (0.5, 0.64))
+    effusion_height: tuple[Range, Range, Range] = ((0.31, 0.38), (0.41, 0.5), (0.55, 0.68))
     """Small, moderate, large: height of the fluid at the side."""
     effusion_bilateral: float = 0.25
     pneumothorax_gap: tuple[Range, Range, Range] = ((0.2, 0.26), (0.28, 0.36), (0.4, 0.52))
@@ -107,13 +107,15 @@ class FindingParameters:
     """Small, moderate, large: in lung widths."""
     consolidation_density: Range = (0.6, 0.88)
     """Share of the air that is replaced."""
+    effusion_density: Range = (0.05, 0.11)
+    """Attenuation that fluid adds to a chest without air: it stands out from the liver."""
     heart_enlarged: tuple[Range, Range, Range] = ((0.56, 0.59), (0.6, 0.64), (0.65, 0.71))
     """Mild, moderate, severe: cardiothoracic ratio."""
-    nodule_diameter: Range = (0.26, 0.36)
-    """In chest units: about 20 to 29 pixels in a picture of 224."""
-    nodule_density: Range = (0.62, 0.92)
-    nodule_cm: float = 7.0
-    """Stated centimetres per chest unit. The true scale is 14: nodules are drawn at twice their stated size, so that they
+    nodule_diameter: Range = (0.29, 0.4)
+    """In chest units: about 24 to 33 pixels in a picture of 224."""
+    nodule_density: Range = (0.85, 1.1)
+    nodule_cm: float = 6.5
+    """Stated centimetres per chest unit. The true scale is about 14: nodules are drawn at over twice their stated size, so that they
     survive a picture of 112 pixels."""
 
 

@@ -62,6 +62,8 @@ class _Scene:
     """Share of the lung's markings that is left."""
     pleura: Plane
     """Visceral pleural lines."""
+    extra: Plane
+    """Attenuation that findings add to what a chest without air would have."""
     found: list[Finding] = field(default_factory=list)
     regions: list[Mask] = field(default_factory=list)
 
@@ -93,7 +95,9 @@ def simulate(parameters: PhantomParameters, *, seed: int, patient: int, study: i
     return Phantom(grey, tuple(scene.found), tuple(scene.regions), scene.seen(), scene.heart > 127, pose)
 
 
-def _heart_ratio(rng: np.random.Generator, anatomy: Anatomy, planned: list[Finding], parameters: PhantomParameters) -> float:
+def _heart_ratio(
+    rng: np.random.Generator, anatomy: Anatomy, planned: list[Finding], parameters: PhantomParameters
+) -> float:
     for finding in planned:
         if finding.name == "cardiomegaly":
             return draw(rng, parameters.findings.heart_enlarged[finding.level])
@@ -109,7 +113,7 @@ def _empty_chest(rng: np.random.Generator, anatomy: Anatomy, pose: Pose, *, rati
     air = pose.spread(both, 0.014) * pose.enlarge(np.float32(0.34) + pose.haze(both, 0.2, gain=0.66))
     air *= 1 - np.float32(rng.uniform(0.82, 0.95)) * pose.spread(centre, 0.016)
     empty = np.zeros_like(air)
-    return _Scene(anatomy, pose, lungs, heart, centre, air, tissue=np.ones_like(air), pleura=empty)
+    return _Scene(anatomy, pose, lungs, heart, centre, air, tissue=np.ones_like(air), pleura=empty, extra=empty.copy())
 
 
 def _add(rng: np.random.Generator, scene: _Scene, finding: Finding, parameters: PhantomParameters) -> None:
@@ -122,8 +126,14 @@ def _add(rng: np.random.Generator, scene: _Scene, finding: Finding, parameters: 
     elif lung is None:
         raise AssertionError(f"{finding.name} has side {finding.side!r}, expected left or right")
     elif finding.name == "effusion":
-        layer, region = _visible(scene, finding, lambda extra: pose.fill(fluid(rng, lung, finding, parameters.findings, extra=extra)))
-        scene.air *= 1 - np.float32(rng.uniform(0.85, 0.98)) * pose.spread(layer, 0.03)
+        layer, region = _visible(
+            scene, finding, lambda extra: pose.fill(fluid(rng, lung, finding, parameters.findings, extra=extra))
+        )
+        wet = pose.spread(layer, 0.03)
+        scene.air *= 1 - np.float32(rng.uniform(0.9, 0.98)) * wet
+        scene.extra += wet * pose.spread(
+            scene.lungs[finding.side], 0.02, gain=draw(rng, parameters.findings.effusion_density)
+        )
     elif finding.name == "pneumothorax":
         region = _add_pneumothorax(rng, scene, finding, parameters)
     else:
@@ -134,9 +144,7 @@ def _add(rng: np.random.Generator, scene: _Scene, finding: Finding, parameters: 
         scene.regions.append(region)
 
 
-def _visible(
-    scene: _Scene, finding: Finding, shape: Callable[[float], Canvas]
-) -> tuple[Canvas, Mask]:
+def _visible(scene: _Scene, finding: Finding, shape: Callable[[float], Canvas]) -> tuple[Canvas, Mask]:
     """Return the first shape that shows enough of itself beside heart and earlier findings, or else the best one.
 
     Args:
@@ -176,14 +184,18 @@ def _add_pneumothorax(rng: np.random.Generator, scene: _Scene, finding: Finding,
     # The gap is blacker than lung; the lung that is left holds less air.
     visible = 1 - pose.spread(scene.centre, 0.012)
     scene.air += visible * rim * np.float32(rng.uniform(0.26, 0.36))
-    scene.air *= 1 - np.float32(rng.uniform(0.12, 0.2)) * pose.spread(cv2.min(scene.lungs[finding.side], remaining), 0.01)
+    scene.air *= 1 - np.float32(rng.uniform(0.12, 0.2)) * pose.spread(
+        cv2.min(scene.lungs[finding.side], remaining), 0.01
+    )
     line = pose.canvas()
     pose.lines(outline[None], line, width=0.018)
     scene.pleura += pose.spread(cv2.min(line, cv2.dilate(gap, np.ones((3, 3), np.uint8))), 0.004)
     return region
 
 
-def _add_consolidation(rng: np.random.Generator, scene: _Scene, finding: Finding, parameters: PhantomParameters) -> Mask:
+def _add_consolidation(
+    rng: np.random.Generator, scene: _Scene, finding: Finding, parameters: PhantomParameters
+) -> Mask:
     pose = scene.pose
     lung, numbers = scene.anatomy.lungs[finding.side], parameters.findings
     shape, region = _visible(scene, finding, lambda extra: pose.fill(opacity(rng, lung, finding, numbers, extra=extra)))
@@ -203,7 +215,7 @@ def _add_nodule(
             free &= ~known
     shape, diameter, centre = place_nodule(rng, free, pose, finding=finding, parameters=numbers)
     layer = pose.fill(shape)
-    scene.air *= 1 - np.float32(draw(rng, numbers.nodule_density)) * pose.spread(layer, 0.026)
+    scene.air *= 1 - np.float32(draw(rng, numbers.nodule_density)) * pose.spread(layer, 0.018)
     placed = located(finding, scene.anatomy.lung_height, diameter=diameter, centre=centre, cm=numbers.nodule_cm)
     return placed, layer > 127
 
@@ -218,13 +230,18 @@ def _attenuation(rng: np.random.Generator, scene: _Scene, parameters: PhantomPar
     markings += np.float32(anatomy.vessel_contrast) * bones.vessels(rng, anatomy, pose)
     markings *= scene.tissue
     markings += np.float32(0.18) * scene.pleura
+    total += scene.extra
     total -= np.float32(rng.uniform(0.6, 0.74)) * air
     total += np.minimum(air * np.float32(1.3), 1) * markings
     # Beside the air of the lungs, ribs are hardly seen through the dense tissue.
     ribs = np.float32(anatomy.rib_contrast) * bones.ribs(anatomy, pose)
     total += ribs * (np.float32(0.3) + np.float32(0.8) * air)
     solid = cv2.addWeighted(
-        bones.spine(anatomy, pose), rng.uniform(0.18, 0.4), bones.shoulders(anatomy, pose), 6 * anatomy.rib_contrast, 0.0
+        bones.spine(anatomy, pose),
+        rng.uniform(0.18, 0.4),
+        bones.shoulders(anatomy, pose),
+        6 * anatomy.rib_contrast,
+        0.0,
     )
     solid = cv2.scaleAdd(devices(rng, anatomy, pose, film=parameters.film), 0.9, solid)
     total += pose.spread(solid, 0.011, gain=0.4)

@@ -79,7 +79,9 @@ def square(path: Path, side: int = 224) -> Grey:
         raise FileNotFoundError(f"{path} is not a picture that OpenCV can read")
     short = min(image.shape)
     top, left = (image.shape[0] - short) // 2, (image.shape[1] - short) // 2
-    return np.asarray(cv2.resize(image[top : top + short, left : left + short], (side, side), interpolation=cv2.INTER_AREA))
+    return np.asarray(
+        cv2.resize(image[top : top + short, left : left + short], (side, side), interpolation=cv2.INTER_AREA)
+    )
 
 
 def power_spectrum(images: Grey) -> Points:

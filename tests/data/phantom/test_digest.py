@@ -2,7 +2,7 @@
 
 from msvl.data.phantom.digest import parameters_digest
 
-FROZEN = "9cbbd5dca96eed8dc29d3a03859eefe0a168eca4500eda9fbd899127aace8f3e"
+FROZEN = "b1168a1d27dbb5edd1f662368095c9575622e20c837104f3b09ef07b63015d2b"
 
 
 def test_parameters_and_grammars_are_frozen() -> None:

@@ -82,7 +82,11 @@ def test_held_out_wordings_use_only_words_of_training_reports(training: set[str]
 
 
 def test_the_shifted_style_shares_words_but_no_sentences(training: set[str], held_out: set[str]) -> None:
-    shifted = {text for _, report_text in written(600, held_out=False, seed=3, style="shifted") for text in sentences(report_text)}
+    shifted = {
+        text
+        for _, report_text in written(600, held_out=False, seed=3, style="shifted")
+        for text in sentences(report_text)
+    }
     known = {word for sentence in training for word in sentence.split()}
     assert not {word for sentence in shifted for word in sentence.split()} - known
     assert not shifted & (training | held_out)
