@@ -33,7 +33,9 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=4, help="of the supervised network; 0 leaves it out")
     parser.add_argument("--processes", type=int, default=2, help="processes that draw")
     arguments = parser.parse_args()
-    source = PhantomSource(train=arguments.train, val=0, test=arguments.test, variant=arguments.variant, size=arguments.size)
+    source = PhantomSource(
+        train=arguments.train, val=0, test=arguments.test, variant=arguments.variant, size=arguments.size
+    )
     parts = {}
     rate = 0.0
     for split in ("train", "test"):
@@ -48,7 +50,9 @@ def main() -> int:
         "pixel_regression": _rounded(pixel_regression_auc(*parts["train"], *parts["test"])),
     }
     if arguments.epochs:
-        supervised, seconds = supervised_auc(*parts["train"], *parts["test"], schooling=Schooling(epochs=arguments.epochs))
+        supervised, seconds = supervised_auc(
+            *parts["train"], *parts["test"], schooling=Schooling(epochs=arguments.epochs)
+        )
         figures |= {"supervised": _rounded(supervised), "supervised_seconds": round(seconds)}
     sys.stdout.write(json.dumps(figures, indent=2) + "\n")
     return 0
@@ -63,7 +67,9 @@ def drawn(source: PhantomSource, entries: list[Entry], *, processes: int) -> tup
 
 
 def _rounded(figures: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 3) for name, value in figures.items()} | {"mean": round(float(np.mean(list(figures.values()))), 3)}
+    return {name: round(value, 3) for name, value in figures.items()} | {
+        "mean": round(float(np.mean(list(figures.values()))), 3)
+    }
 
 
 if __name__ == "__main__":

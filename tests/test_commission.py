@@ -23,7 +23,15 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def typed(clone: Path, line: str, limit: float = 200) -> tuple[int, str]:
     done = execute(
-        ["env", "--ignore-environment", f"PATH={BIN}:/usr/bin:/bin", "HOME=" + str(clone.parent), "bash", "-c", f"cd {clone} && {line}"],
+        [
+            "env",
+            "--ignore-environment",
+            f"PATH={BIN}:/usr/bin:/bin",
+            "HOME=" + str(clone.parent),
+            "bash",
+            "-c",
+            f"cd {clone} && {line}",
+        ],
         limit=limit,
     )
     return done.code, done.output
@@ -63,7 +71,12 @@ def test_accelerate_launch_trains_the_quickstart(clone: Path) -> None:
 
 @pytest.mark.ranks
 @pytest.mark.parametrize(
-    "start", ["torchrun --nproc_per_node 2 msvl/train.py", "python -m msvl.train", "cd / && accelerate launch {clone}/msvl/train.py"]
+    "start",
+    [
+        "torchrun --nproc_per_node 2 msvl/train.py",
+        "python -m msvl.train",
+        "cd / && accelerate launch {clone}/msvl/train.py",
+    ],
 )
 def test_other_ways_to_start(clone: Path, start: str) -> None:
     words = "--config {clone}/configs/pretrain/quickstart.yaml train.steps=1 train.global_batch=8 validation.samples=16 " \

@@ -32,7 +32,9 @@ def test_help_is_quick_and_imports_no_torch() -> None:
 
 
 def test_imports_point_one_way() -> None:
-    done = subprocess.run([str(Path(sys.prefix) / "bin" / "lint-imports")], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = subprocess.run(
+        [str(Path(sys.prefix) / "bin" / "lint-imports")], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert done.returncode == 0, done.stdout
 
 

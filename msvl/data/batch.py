@@ -60,6 +60,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Move every tensor to `device`."""
+
         def moved(part: Any) -> Any:
             return replace(
                 part, **{item.name: getattr(part, item.name).to(device, non_blocking=True) for item in fields(part)}

@@ -45,15 +45,21 @@ def _add_pack(commands: Any) -> None:
         parser = kinds.add_parser(name, help=_first_line(module.__doc__))
         module.add_arguments(parser)
         parser.add_argument("--out", type=Path, required=True, help="folder to make")
-        parser.add_argument("--short-side", type=int, default=getattr(module, "SHORT_SIDE", 512), help="pixels (default: %(default)s)")
+        parser.add_argument(
+            "--short-side", type=int, default=getattr(module, "SHORT_SIDE", 512), help="pixels (default: %(default)s)"
+        )
         parser.add_argument(
             "--shard-samples", type=int, default=getattr(module, "SHARD_SAMPLES", 5000), help="default: %(default)s"
         )
         parser.add_argument("--val-share", type=float, default=0.1, help="patients in val (default: %(default)s)")
         parser.add_argument("--test-share", type=float, default=0.1, help="patients in test (default: %(default)s)")
-        parser.add_argument("--max-dropped", type=float, default=0.5, help="share of unusable records (default: %(default)s)")
+        parser.add_argument(
+            "--max-dropped", type=float, default=0.5, help="share of unusable records (default: %(default)s)"
+        )
         parser.add_argument("--id-key", default="", help="secret of the hashes that replace source ids")
-        parser.add_argument("--train-tokenizer", type=int, default=0, metavar="VOCABULARY", help="train one on the reports")
+        parser.add_argument(
+            "--train-tokenizer", type=int, default=0, metavar="VOCABULARY", help="train one on the reports"
+        )
         parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
         parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
         parser.set_defaults(run=_pack)
@@ -73,7 +79,9 @@ def _pack(arguments: argparse.Namespace) -> int:
         tokenizer_vocabulary=arguments.train_tokenizer,
     )
     manifest = pack(source, arguments.out, options, workers=arguments.workers)
-    counts = ", ".join(f"{split} {part['samples']:,} of {part['patients']:,} patients" for split, part in manifest["counts"].items())
+    counts = ", ".join(
+        f"{split} {part['samples']:,} of {part['patients']:,} patients" for split, part in manifest["counts"].items()
+    )
     dropped = sum(manifest["dropped"].values())
     sys.stdout.write(f"{arguments.out}: {counts}\n")
     if dropped:

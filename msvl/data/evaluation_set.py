@@ -60,7 +60,9 @@ class EvaluationSet:
                 logger.warning("sample %s of %s is left out: %s", reader.key(number), reader.shard(number), error)
         reader.close()
         if not rows:
-            raise DataError(f"{packed.path}: no sample of split {split} can be read; see `msvl data verify {packed.path}`")
+            raise DataError(
+                f"{packed.path}: no sample of split {split} can be read; see `msvl data verify {packed.path}`"
+            )
         images, sentences, labels, boxes, keys, metas = zip(*rows, strict=True)
         return cls(
             images=torch.from_numpy(np.stack(images)[:, None]),
@@ -84,7 +86,14 @@ def _row(reader: SampleReader, number: int, size: int, report: ReportConfig) -> 
     square = centre_square(*decode_jpeg(data).shape) if meta["boxes"] else None
     boxes = [_in_square(Box(**box), square, size) for box in meta["boxes"]] if square else []
     kept = [box for box in boxes if box is not None]
-    return evaluation_image(data, size), list(usable_sentences(meta, report)), meta["labels"], kept, reader.key(number), meta
+    return (
+        evaluation_image(data, size),
+        list(usable_sentences(meta, report)),
+        meta["labels"],
+        kept,
+        reader.key(number),
+        meta,
+    )
 
 
 def _in_square(box: Box, square: Square, size: int) -> Box | None:

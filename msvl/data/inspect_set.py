@@ -50,7 +50,9 @@ def render(description: dict[str, Any]) -> str:
             f"reports that share their text: {part['shared_text']:.1%}"
         )
         most = max(part["words"].values()) or 1
-        lines += [f"       {label:>9s} words {'#' * round(40 * n / most):40s} {n:,}" for label, n in part["words"].items()]
+        lines += [
+            f"       {label:>9s} words {'#' * round(40 * n / most):40s} {n:,}" for label, n in part["words"].items()
+        ]
         for finding, counts in part["labels"].items():
             lines.append(f"       {finding:24s} present {counts['1']:,}, absent {counts['0']:,}")
     lines.append(f"dropped: {sum(description['dropped'].values()):,}")

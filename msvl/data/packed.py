@@ -86,7 +86,9 @@ class PackedSet:
     def check_split(self, name: str) -> None:
         """Raise DataError when a split has no samples, with those that have."""
         if name not in self._splits or not len(self._splits[name]):
-            have = ", ".join(f"{split} ({len(index):,})" for split, index in self._splits.items() if len(index)) or "none"
+            have = (
+                ", ".join(f"{split} ({len(index):,})" for split, index in self._splits.items() if len(index)) or "none"
+            )
             raise DataError(f"{self.path}: the split '{name}' has no samples; splits with samples: {have}")
 
     def counts(self, split: str) -> dict[str, int]:

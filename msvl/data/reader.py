@@ -60,5 +60,7 @@ class SampleReader:
             try:
                 self._files[shard] = os.open(path, os.O_RDONLY)
             except OSError as error:
-                raise DataError(f"shard {path} cannot be opened ({error.strerror}): put it back, then --resume") from error
+                raise DataError(
+                    f"shard {path} cannot be opened ({error.strerror}): put it back, then --resume"
+                ) from error
         return self._files[shard]

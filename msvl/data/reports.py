@@ -30,7 +30,16 @@ PREAMBLE = "preamble"
 
 _ALIASES: dict[str, tuple[str, ...]] = {
     "findings": ("findings", "finding", "findgings", "findngs", "report", "pa and lateral views", "chest"),
-    "impression": ("impression", "impressions", "impresson", "impresion", "imprssion", "pression", "conclusion", "conclusions"),
+    "impression": (
+        "impression",
+        "impressions",
+        "impresson",
+        "impresion",
+        "imprssion",
+        "pression",
+        "conclusion",
+        "conclusions",
+    ),
     "findings_and_impression": ("findings and impression", "findings/impression", "findings / impression"),
     "indication": ("indication", "indications", "reason for examination", "reason for exam", "clinical indication"),
     "history": ("history", "clinical history", "clinical information", "patient history"),
@@ -94,8 +103,12 @@ def choose_sections(sections: Sequence[Section], names: Iterable[str]) -> list[S
 
 
 _ABBREVIATIONS = frozenset(
-    ["dr", "mr", "mrs", "ms", "prof", "vs", "approx", "e.g", "i.e", "eg", "ie", "cf", "fig", "no", "st", "jr", "sr", "resp", "incl", "ca", "a.m", "p.m", "am", "pm", "hosp", "dept", "m.d", "d.o", "r.n"]
-)
+    (
+        "dr", "mr", "mrs", "ms", "prof", "vs", "approx", "e.g", "i.e", "eg", "ie", "cf",
+        "fig", "st", "jr", "sr", "resp", "incl", "ca", "a.m", "p.m", "am", "pm",
+        "hosp", "dept", "m.d", "d.o", "r.n",
+    )
+)  # fmt: skip
 _END = re.compile(r"[.!?]+(?=\s|$)|\n[ \t]*\n|\n(?=[ \t]*(?:\d{1,2}[.)]|[-*\u2022])[ \t])")
 _NUMBERING = re.compile(r"\s*(?:\(?\d{1,2}[.)]|[-*\u2022])\s+")
 _WORD = re.compile(r"[^\W\d_]+(?:['\-][^\W\d_]+)*")

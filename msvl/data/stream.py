@@ -129,9 +129,7 @@ def training_batches(
     Raises DataError when a shard vanishes or too many records are unreadable.
     """
     index = packed.split(config.train_split)
-    reader = BatchReader(
-        index, config, tokeniser, seed=seed, global_batch=global_batch, rank=rank, world=world
-    )
+    reader = BatchReader(index, config, tokeniser, seed=seed, global_batch=global_batch, rank=rank, world=world)
     pipeline = webdataset.DataPipeline(Steps(start_step), webdataset.map(reader))
     if config.workers == 0:
         return iter(pipeline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -103,14 +104,29 @@ def draw_sentences(sentences: Sequence[str], mode: str, rng: np.random.Generator
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> None:
-    """Train a lower-case WordPiece tokenizer on texts, the same for the same texts, and save it for transformers."""
-    from tokenizers import models, normalizers, pre_tokenizers, trainers
+    """Make a lower-case WordPiece tokenizer of the commonest words, and save it for transformers.
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # type: ignore[call-arg]
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)  # type: ignore[assignment]
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
-    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=list(SPECIAL), show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
+    The vocabulary is the special tokens, all characters (alone and as continuations) and whole words by frequency; a rarer
+    word falls into characters. The trainers of `tokenizers` break ties by the order of a hash table, so the same
+    texts give other vocabularies; this one does not.
+    """
+    from tokenizers import models, normalizers, pre_tokenizers
+
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+    characters = sorted({character for word in words for character in word})
+    tokens = [*SPECIAL, *characters, *(f"##{character}" for character in characters)]
+    if vocabulary < len(tokens):
+        raise DataError(f"--train-tokenizer {vocabulary}: these reports need at least {len(tokens)} tokens")
+    common = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))
+    tokens += common[: vocabulary - len(tokens)]
+    tokenizer = Tokenizer(
+        models.WordPiece(vocab={token: number for number, token in enumerate(tokens)}, unk_token="[UNK]")  # type: ignore[call-arg]
+    )
+    tokenizer.normalizer = normalizer  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = splitter  # type: ignore[assignment]
     save_tokenizer(tokenizer, folder)
 
 
@@ -131,7 +147,9 @@ def _load(folder: str) -> Tokenizer:
         try:
             return Tokenizer.from_file(str(path / FILE))
         except Exception as error:  # tokenizers raises bare Exception for damaged files
-            raise DataError(f"{path / FILE} is damaged ({error}); pack again with --train-tokenizer, or copy it anew") from error
+            raise DataError(
+                f"{path / FILE} is damaged ({error}); pack again with --train-tokenizer, or copy it anew"
+            ) from error
     from transformers import AutoTokenizer
 
     try:

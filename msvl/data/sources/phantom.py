@@ -125,7 +125,10 @@ class PhantomSource:
             labels={name: int(name in present) for name in FINDINGS},
             boxes=boxes,
             masks=_masks(drawn),
-            extra={"findings": [_described(finding) for finding in drawn.findings], "tilt": round(drawn.pose.tilt_degrees, 1)},
+            extra={
+                "findings": [_described(finding) for finding in drawn.findings],
+                "tilt": round(drawn.pose.tilt_degrees, 1),
+            },
         )
 
     def _fate(self, patient: int) -> tuple[str, float]:
@@ -136,7 +139,14 @@ class PhantomSource:
     def _entry(self, patient: int, study: int, split: str) -> Entry:
         name = f"{self.variant[0]}{self.seed}-{patient:06d}"
         key = f"{name}-{study}"
-        return Entry(name, key, key, f"phantom {self.variant}, seed {self.seed}, patient {patient}, study {study}", split, (patient, study))
+        return Entry(
+            name,
+            key,
+            key,
+            f"phantom {self.variant}, seed {self.seed}, patient {patient}, study {study}",
+            split,
+            (patient, study),
+        )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,7 +156,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=int, default=600, help="test patients (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other patients (default: %(default)s)")
     parser.add_argument("--size", type=int, default=224, help="side in pixels (default: %(default)s)")
-    parser.add_argument("--variant", choices=list(VARIANTS), default="standard", help="shifted: another hospital's pictures")
+    parser.add_argument(
+        "--variant", choices=list(VARIANTS), default="standard", help="shifted: another hospital's pictures"
+    )
 
 
 def from_arguments(arguments: argparse.Namespace) -> PhantomSource:
@@ -168,7 +180,9 @@ def _check_options(counts: dict[str, int], *, seed: int, size: int, variant: str
     if variant not in VARIANTS:
         raise DataError(f"the phantom has no variant {variant!r}: choose one of {', '.join(VARIANTS)}")
     if not 1.0 <= studies_per_patient <= 2.0:
-        raise DataError(f"the phantom's option studies_per_patient is {studies_per_patient!r}: give a number from 1 to 2")
+        raise DataError(
+            f"the phantom's option studies_per_patient is {studies_per_patient!r}: give a number from 1 to 2"
+        )
 
 
 def _box(words: str, finding: Finding, region: np.ndarray) -> Box:
@@ -185,5 +199,11 @@ def _masks(drawn: Phantom) -> dict[str, np.ndarray]:
 
 
 def _described(finding: Finding) -> dict[str, Any]:
-    values = {"name": finding.name, "side": finding.side, "zone": finding.zone, "severity": finding.severity, "size_cm": finding.size_cm}
+    values = {
+        "name": finding.name,
+        "side": finding.side,
+        "zone": finding.zone,
+        "severity": finding.severity,
+        "size_cm": finding.size_cm,
+    }
     return {key: value for key, value in values.items() if value}

@@ -55,7 +55,11 @@ class TableSource:
 
     def settings(self) -> dict[str, Any]:
         """Return what made this source; the table's content by size only."""
-        return {"table": self._table.name, "bytes": self._table.stat().st_size, "columns": _plain(asdict(self._columns))}
+        return {
+            "table": self._table.name,
+            "bytes": self._table.stat().st_size,
+            "columns": _plain(asdict(self._columns)),
+        }
 
     def entries(self) -> list[Entry]:
         """List the rows. Raises DataError naming table, row or column."""
@@ -65,7 +69,9 @@ class TableSource:
         self._check_columns(set(rows[0][1]))
         column = self._columns
         if column.category:
-            self._findings = sorted({str(row[column.category]).strip() for _, row in rows if _filled(row, column.category)})
+            self._findings = sorted(
+                {str(row[column.category]).strip() for _, row in rows if _filled(row, column.category)}
+            )
             if len(self._findings) > MAX_LABEL_VALUES:
                 raise DataError(
                     f"{self._table}: column '{column.category}' has {len(self._findings)} values; a label column has few"
@@ -89,7 +95,9 @@ class TableSource:
         if not _filled(row, column.image):
             raise DataError(f"{where}: the column '{column.image}' is empty, so there is no image to read")
         image = str(row[column.image]).strip()
-        patient = str(row[column.patient]).strip() if column.patient and _filled(row, column.patient) else f"row-{image}"
+        patient = (
+            str(row[column.patient]).strip() if column.patient and _filled(row, column.patient) else f"row-{image}"
+        )
         study = str(row[column.study]).strip() if column.study and _filled(row, column.study) else image
         payload = {
             "report": self._report(row),
@@ -125,7 +133,10 @@ class TableSource:
 
     def _check_columns(self, present: set[str]) -> None:
         column = self._columns
-        wanted = [column.image, *(v for v in (column.patient, column.study, column.view, column.split, column.category) if v)]
+        wanted = [
+            column.image,
+            *(v for v in (column.patient, column.study, column.view, column.split, column.category) if v),
+        ]
         wanted += [*column.labels, *(column.sections.values() if column.sections else [column.report or ""])]
         for name in wanted:
             if name not in present:
@@ -197,7 +208,9 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(text.splitlines(keepends=True), delimiter="\t" if table.suffix == ".tsv" else ",")
     for number, row in enumerate(reader, start=2):
         if None in row or None in row.values():
-            raise DataError(f"{table.name} row {number}: it has another number of fields than the header's {len(reader.fieldnames or [])}")
+            raise DataError(
+                f"{table.name} row {number}: it has another number of fields than the header's {len(reader.fieldnames or [])}"
+            )
         yield number, row
 
 

@@ -1,0 +1,91 @@
+"""Reports into sections and sentences, on hand-made cases and on the 3,955 real Open-i reports."""
+
+from __future__ import annotations
+
+import tarfile
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from msvl.data.reports import Section, choose_sections, plain, split_sections, split_sentences
+
+OPENI = Path(__file__).resolve().parents[3] / "shared" / "data" / "openi" / "NLMCXR_reports.tgz"
+
+
+def sections(text: str) -> dict[str, str]:
+    return {section.name: text[section.start : section.end] for section in split_sections(text)}
+
+
+def sentences(text: str) -> list[str]:
+    return [plain(text, s.start, s.end) for s in split_sentences(text, Section("findings", 0, len(text)))]
+
+
+@pytest.mark.evidence("Sections of the 3,955 real Open-i reports are found in the published numbers", how="cpu")
+def test_sections_of_real_reports_are_counted_as_published() -> None:
+    if not OPENI.is_file():
+        pytest.skip(f"{OPENI} is absent: real reports lie beside the project, not in it")
+    counts: Counter[str] = Counter()
+    with tarfile.open(OPENI) as archive:
+        for member in archive:
+            if member.name.endswith(".xml"):
+                root = ElementTree.parse(archive.extractfile(member)).getroot()
+                text = "\n".join(f"{part.get('Label')}: {part.text or ''}" for part in root.iter("AbstractText"))
+                counts.update({section.name for section in split_sections(text)})
+    assert {name: counts[name] for name in ("findings", "impression", "indication", "comparison")} == {
+        "findings": 3425, "impression": 3921, "indication": 3865, "comparison": 3333,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The nodule is 2.5 cm. No effusion.", ["The nodule is 2.5 cm.", "No effusion."]),
+        ("Told to Dr. Smith at 3:04 a.m. by phone. Heart is large.", ["Told to Dr. Smith at 3:04 a.m. by phone.", "Heart is large."]),
+        ("Edema vs. pneumonia is seen. Clear apices.", ["Edema vs. pneumonia is seen.", "Clear apices."]),
+        ("1. Heart is large. 2. No effusion.", ["Heart is large.", "No effusion."]),
+        ("The heart is\n large today.\n\nLungs are clear", ["The heart is large today.", "Lungs are clear"]),
+        ("Compared to ___, there is XXXX change. XXXX. ___.", ["Compared to ___, there is XXXX change."]),
+        ("Normal. Stable. No acute disease..", ["No acute disease.."]),
+        ("", []),
+    ],
+)  # fmt: skip
+def test_sentences(text: str, expected: list[str]) -> None:
+    assert sentences(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("IMPRESSION:Normal chest", {"impression": "Normal chest"}),
+        ("findings: a b\nImpression: c d", {"findings": "a b", "impression": "c d"}),
+        ("FINDINGS:\n IMPRESSION: B c", {"impression": "B c"}),
+        ("PA AND LATERAL VIEWS: Clear lungs", {"findings": "Clear lungs"}),
+        (
+            "WET READ: ___ 3:04 PM\n Early edema\nFINDINGS: x y",
+            {"wet_read": "___ 3:04 PM\n Early edema", "findings": "x y"},
+        ),
+        ("Spoken to the ward.\nIMPRESSION: x y", {"preamble": "Spoken to the ward.", "impression": "x y"}),
+        ("ADDENDUM: later\nFINDINGS AND IMPRESSION: x y", {"addendum": "later", "findings_and_impression": "x y"}),
+    ],
+)
+def test_headings(text: str, expected: dict[str, str]) -> None:
+    assert sections(text) == expected
+
+
+def test_the_last_of_a_repeated_heading_counts() -> None:
+    text = "IMPRESSION: first one\nIMPRESSION: second one"
+    chosen = choose_sections(split_sections(text), ("findings", "impression"))
+    assert [text[section.start : section.end] for section in chosen] == ["second one"]
+
+
+def test_a_preamble_or_wet_read_is_never_chosen() -> None:
+    assert (
+        choose_sections(split_sections("WET READ: edema is seen\nCOMPARISON: none"), ("findings", "impression")) == []
+    )
+
+
+def test_a_report_without_headings_is_read_whole() -> None:
+    text = "Lungs are clear. No effusion."
+    assert choose_sections(split_sections(text), ("findings",)) == [Section("report", 0, len(text))]
