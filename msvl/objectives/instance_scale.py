@@ -57,6 +57,21 @@ class InstanceScale(nn.Module):
         self._gain = channels**0.5
         self.hidden = nn.Linear(2 * channels, width)
         self.output = nn.Linear(width, 1)
+        self._start_comparing()
+
+    @torch.no_grad()
+    def _start_comparing(self) -> None:
+        """Start the head as a comparison: rows w (v + t) vote for a pair, rows w (v - t) against it.
+
+        From random rows, the head stays at its chance value for hundreds of steps: a sum of one function of the image
+        and one of the report tells nothing apart, and only the ReLU's curvature leads away from it.
+        """
+        quarter = self.hidden.out_features // 4
+        rows = torch.randn(quarter, self.hidden.in_features // 2) * (self.hidden.in_features // 2) ** -0.5
+        signs = ((1, 1), (-1, -1), (1, -1), (-1, 1))
+        self.hidden.weight[: 4 * quarter] = torch.cat([torch.cat([a * rows, b * rows], dim=1) for a, b in signs])
+        vote = self.hidden.out_features**-0.5
+        self.output.weight[0, : 4 * quarter] = torch.tensor([vote, vote, -vote, -vote]).repeat_interleave(quarter)
 
     def forward(self, context: StepContext) -> ScaleOutput:
         """Collective. Return the loss of this rank's anchors with negatives from all ranks."""
