@@ -48,7 +48,7 @@ class BodyParameters:
     """Share of the heart's width that lies left of the midline."""
     rib_width: Range = (0.055, 0.085)
     rib_contrast: Range = (0.05, 0.12)
-    vessel_contrast: Range = (0.1, 0.22)
+    vessel_contrast: Range = (0.11, 0.24)
     mediastinum: Range = (0.15, 0.25)
     """Half width of the upper mediastinum."""
     arms_down: float = 0.4
@@ -103,6 +103,10 @@ class FindingParameters:
     effusion_bilateral: float = 0.25
     pneumothorax_gap: tuple[Range, Range, Range] = ((0.2, 0.26), (0.28, 0.36), (0.4, 0.52))
     """Small, moderate, large: the pleural line's distance from the chest wall."""
+    pneumothorax_lucency: Range = (0.3, 0.4)
+    """Air that the gap has beyond a lung's."""
+    pneumothorax_collapse: Range = (0.2, 0.32)
+    """Share of its air that the lung loses."""
     consolidation_radius: tuple[Range, Range, Range] = ((0.26, 0.31), (0.32, 0.38), (0.4, 0.48))
     """Small, moderate, large: in lung widths."""
     consolidation_density: Range = (0.6, 0.88)

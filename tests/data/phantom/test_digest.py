@@ -2,7 +2,7 @@
 
 from msvl.data.phantom.digest import parameters_digest
 
-FROZEN = "b1168a1d27dbb5edd1f662368095c9575622e20c837104f3b09ef07b63015d2b"
+FROZEN = "3e51463d6ed1af0415a9535a9c46e698371c66cc22ddcc31dc79f38cf58e9064"
 
 
 def test_parameters_and_grammars_are_frozen() -> None:
