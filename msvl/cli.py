@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command: 0 done, 1 the answer is no, 2 the user can fix it; anything else is our fault."""
     words = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in words if not word.startswith("-")), None)
-    arguments = build_parser(command).parse_args(words)
+    arguments = _parse(build_parser(command), words)
     try:
         prepare_environment()
         code: int = arguments.run(arguments)
@@ -54,6 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Parse; key.path=value words may stand behind options too, which argparse's subcommands do not allow."""
+    arguments, rest = parser.parse_known_args(words)
+    if rest and (not hasattr(arguments, "overrides") or any(word.startswith("-") or "=" not in word for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides = [*arguments.overrides, *rest]
+    return arguments
 
 
 if __name__ == "__main__":

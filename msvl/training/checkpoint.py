@@ -16,42 +16,14 @@ from typing import Any
 import torch
 
 from msvl.collectives.agree import barrier, first_message
-from msvl.collectives.world import rank, world_size
+from msvl.collectives.world import rank
 from msvl.config.errors import CheckpointError
 from msvl.training.engine import Engine
+from msvl.training.finished import MARKER, complete_checkpoints, step_folder
 from msvl.training.state import TrainState
 from msvl.training.storage import AgreedStorage, explain_write_error, read_torch, write_torch
 
-MARKER = "COMPLETE"
 PARTIAL = ".partial-"
-
-
-def step_folder(checkpoints: Path, step: int) -> Path:
-    """Return where the checkpoint after `step` optimizer steps lies."""
-    return checkpoints / f"step-{step:08d}"
-
-
-def complete_checkpoints(checkpoints: Path) -> list[Path]:
-    """List finished checkpoints, oldest first. Half-written ones never carry such a name."""
-    return sorted(folder for folder in checkpoints.glob("step-*") if (folder / MARKER).is_file())
-
-
-def verify(folder: Path) -> None:
-    """Raise CheckpointError when a file of the checkpoint is missing or has another size than when it was saved."""
-    try:
-        files = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{folder}: no {MARKER} marker, so this is not a finished checkpoint") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / MARKER} is damaged; remove {folder} to resume from an older one") from error
-    for name, size in files.items():
-        path = folder / name
-        found = path.stat().st_size if path.is_file() else None
-        if found != size:
-            what = "is missing" if found is None else f"has {found} bytes instead of {size}"
-            raise CheckpointError(
-                f"{path} {what}: the checkpoint is damaged; remove {folder} to resume from an older one"
-            )
 
 
 def save(
@@ -84,11 +56,9 @@ def save(
 def load(engine: Engine, folder: Path) -> TrainState:
     """Collective. Restore engine and RNG from a checkpoint of the same number of ranks; return the state.
 
-    Raises CheckpointError when a file is missing, ClusterError is left to `TrainState.check_fits`.
+    `finished.newest` has checked the files and that they fit, before the process group came up.
     """
-    verify(folder)
     state = TrainState.read(folder / "state.json")
-    state.check_fits(world_size(), engine.deepspeed.zero_optimization_stage(), folder)
     engine.deepspeed.checkpoint_engine = AgreedStorage()
     path, _ = engine.deepspeed.load_checkpoint(str(folder), tag="engine", load_lr_scheduler_states=False)
     if path is None:

@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train as one rank; return the exit code."""
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser().parse_intermixed_args(argv)
     rank: LaunchedRank | None = None
     try:
         prepare_environment()

@@ -11,7 +11,9 @@ from msvl.config.load import load_config
 from msvl.data.packed import PackedSet
 from msvl.environment import LaunchedRank
 from msvl.training.config import PretrainConfig
+from msvl.training.finished import complete_checkpoints, verify
 from msvl.training.run_folder import RunFolder
+from msvl.training.state import TrainState
 from msvl.training.zero import micro_batch
 
 
@@ -23,9 +25,10 @@ class Prepared:
     packed: PackedSet
     folder: RunFolder
     rank: LaunchedRank
-    resume: bool
     tokenizer: str
     """Folder or hub name."""
+    checkpoint: Path | None
+    """Where a resume goes on from: whole, and of this very run."""
 
 
 def prepare(config_path: str, overrides: Sequence[str], *, resume: bool, rank: LaunchedRank) -> Prepared:
@@ -43,4 +46,25 @@ def prepare(config_path: str, overrides: Sequence[str], *, resume: bool, rank: L
             f"{config_path}: model.text.tokenizer is not set and {packed.path} has no tokenizer: name a folder, or pack "
             "with --train-tokenizer 2000"
         )
-    return Prepared(config=config, packed=packed, folder=folder, rank=rank, resume=resume, tokenizer=str(tokenizer))
+    checkpoint = _newest(config, folder, packed, rank) if resume else None
+    return Prepared(
+        config=config, packed=packed, folder=folder, rank=rank, tokenizer=str(tokenizer), checkpoint=checkpoint
+    )
+
+
+def _newest(config: PretrainConfig, folder: RunFolder, packed: PackedSet, rank: LaunchedRank) -> Path | None:
+    """Return the newest finished checkpoint, or None. Raises when it is damaged or belongs to another start."""
+    finished = complete_checkpoints(folder.checkpoints)
+    if not finished:
+        return None
+    newest = finished[-1]
+    verify(newest)
+    state = TrainState.read(newest / "state.json")
+    state.check_fits(rank.world_size, config.zero.stage, newest)
+    state.check_same_run(
+        seed=config.train.seed,
+        global_batch=config.train.global_batch,
+        data_fingerprint=packed.fingerprint,
+        folder=newest,
+    )
+    return newest

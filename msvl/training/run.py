@@ -82,14 +82,7 @@ def _restore(engine: Engine, prepared: Prepared) -> TrainState:
         global_batch=config.train.global_batch,
         data_fingerprint=prepared.packed.fingerprint,
     )
-    finished = checkpoint.complete_checkpoints(prepared.folder.checkpoints) if prepared.resume else []
-    if not finished:
-        return state
-    loaded = checkpoint.load(engine, finished[-1])
-    loaded.check_same_run(
-        seed=state.seed, global_batch=state.global_batch, data_fingerprint=state.data_fingerprint, folder=finished[-1]
-    )
-    return loaded
+    return checkpoint.load(engine, prepared.checkpoint) if prepared.checkpoint else state
 
 
 def _train(engine: Engine, state: TrainState, prepared: Prepared, tokeniser: ReportTokeniser, stop: StopRequest) -> int:
