@@ -103,9 +103,9 @@ class FindingParameters:
     effusion_bilateral: float = 0.25
     pneumothorax_gap: tuple[Range, Range, Range] = ((0.2, 0.26), (0.28, 0.36), (0.4, 0.52))
     """Small, moderate, large: the pleural line's distance from the chest wall."""
-    pneumothorax_lucency: Range = (0.3, 0.4)
+    pneumothorax_lucency: Range = (0.26, 0.36)
     """Air that the gap has beyond a lung's."""
-    pneumothorax_collapse: Range = (0.2, 0.32)
+    pneumothorax_collapse: Range = (0.12, 0.2)
     """Share of its air that the lung loses."""
     consolidation_radius: tuple[Range, Range, Range] = ((0.26, 0.31), (0.32, 0.38), (0.4, 0.48))
     """Small, moderate, large: in lung widths."""

@@ -170,21 +170,22 @@ def _visible(scene: _Scene, finding: Finding, shape: Callable[[float], Canvas]) 
 
 def _add_pneumothorax(rng: np.random.Generator, scene: _Scene, finding: Finding, parameters: PhantomParameters) -> Mask:
     pose, lung = scene.pose, scene.anatomy.lungs[finding.side]
-    outlines = []
+    tried = []
 
     def gap_layer(extra: float) -> Canvas:
-        outlines.append(collapsed(rng, lung, finding, parameters.findings, extra=extra))
-        return cv2.subtract(scene.lungs[finding.side], pose.fill(outlines[-1]))
+        outline = collapsed(rng, lung, finding, parameters.findings, extra=extra)
+        remaining = pose.fill(outline)
+        tried.append((cv2.subtract(scene.lungs[finding.side], remaining), outline, remaining))
+        return tried[-1][0]
 
     gap, region = _visible(scene, finding, gap_layer)
-    outline = outlines[-1]
-    remaining = pose.fill(outline)
+    outline, remaining = next((outline, remaining) for layer, outline, remaining in tried if layer is gap)
     rim = pose.spread(gap, 0.006)
     scene.tissue *= 1 - rim
     # The gap is blacker than lung; the lung that is left holds less air.
     visible = 1 - pose.spread(scene.centre, 0.012)
-    scene.air += visible * rim * np.float32(rng.uniform(0.26, 0.36))
-    scene.air *= 1 - np.float32(rng.uniform(0.12, 0.2)) * pose.spread(
+    scene.air += visible * rim * np.float32(draw(rng, parameters.findings.pneumothorax_lucency))
+    scene.air *= 1 - np.float32(draw(rng, parameters.findings.pneumothorax_collapse)) * pose.spread(
         cv2.min(scene.lungs[finding.side], remaining), 0.01
     )
     line = pose.canvas()
