@@ -19,5 +19,5 @@ def test_pixel_regression_finds_what_pixels_show_and_nothing_else() -> None:
 
 
 def test_the_network_of_the_exam_maps_pictures_to_logits() -> None:
-    network = SmallNetwork(width=64, depth=1, patches=16, outputs=5)
+    network = SmallNetwork(width=192, depth=1, patches=16, outputs=5)
     assert network(torch.zeros(2, 1, 64, 64)).shape == (2, 5)
