@@ -1,6 +1,7 @@
 """What one rank gets per step: images, tokenised reports and the identities that the losses need.
 
-B samples of this rank, L token capacity, S sentence capacity (both fixed by the configuration, never by the data).
+B samples of this rank, L tokens (the longest report of these B), S sentence capacity (fixed by the configuration: sentences
+are gathered across ranks, tokens are not).
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ class SampleIds:
     sample: Tensor
     text: Tensor
     """Hash of the normalised report text: equal text, equal id."""
+    read: Tensor
+    """Hash of the sentences that this step reads of the report, in any order."""
     study: Tensor
     patient: Tensor
 
     def stacked(self) -> Tensor:
-        """Return [B, 4] in the order of the fields, for one gather."""
-        return torch.stack([self.sample, self.text, self.study, self.patient], dim=1)
+        """Return [B, 5] in the order of the fields, for one gather."""
+        return torch.stack([getattr(self, item.name) for item in fields(self)], dim=1)
 
     @classmethod
     def unstack(cls, stacked: Tensor) -> SampleIds:
@@ -44,6 +47,13 @@ class Tokens:
     """[B, L] int64: the sentence (0 ... S-1) that a token belongs to, -1 for special tokens and padding."""
     sentence_mask: Tensor
     """[B, S] bool: which sentence places are filled; row sums are the sentence counts (at least 1)."""
+
+    def trimmed(self, multiple: int = 8) -> Tokens:
+        """Return the same reports without the columns that are padding in all of them, L a multiple of `multiple`."""
+        longest = int(self.attention_mask.sum(dim=1).max())
+        length = min(-(-longest // multiple) * multiple, self.input_ids.shape[1])
+        columns = {name: getattr(self, name)[:, :length] for name in ("input_ids", "attention_mask", "sentence_index")}
+        return replace(self, **columns)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,9 @@ class ReportConfig(Config):
     """Shorter sentences are dropped (GLoRIA drops one-word sentences)."""
     sentence_sampling: Literal["all", "shuffle", "random_subset"] = "all"
     """Training only: 'all' in order, 'shuffle', or MaCo's random 1 ... n sentences in random order."""
+    impression_share: float = Field(0.0, ge=0, le=1)
+    """Training only: share of the steps that read the impression alone of reports that have one. It says what is wrong in
+    few words, so the text tower finds the words that matter sooner; the other steps read all `sections`."""
 
 
 class DataConfig(Config):

@@ -36,3 +36,8 @@ def substitute(position: int, attempt: int, *, seed: int, count: int) -> int:
 def sample_rng(seed: int, epoch: int, sample_id: int, stream: int) -> np.random.Generator:
     """Return the generator of a sample's augmentation (stream 0) or sentence draw (stream 1) in an epoch."""
     return np.random.Generator(np.random.PCG64([seed, epoch, sample_id & 0xFFFFFFFF, sample_id >> 32, stream]))
+
+
+def step_draw(seed: int, step: int) -> float:
+    """Return the uniform number in [0, 1) by which all ranks decide what a step reads."""
+    return float(np.random.Generator(np.random.PCG64([seed, step, 0x57E9])).random())

@@ -184,9 +184,5 @@ def encode_prompts(
 def _text_pass(model: Encodes, tokens: Tokens) -> TextEmbeddings:
     """Run the text encoder on the longest report's length instead of the full capacity."""
     device = next(iter(model.parameters())).device
-    longest = int(tokens.attention_mask.sum(dim=1).max())
-    trimmed = {}
-    for item in fields(tokens):
-        tensor = getattr(tokens, item.name)
-        trimmed[item.name] = (tensor if item.name == "sentence_mask" else tensor[:, :longest]).to(device)
-    return model.encode_text(Tokens(**trimmed))
+    trimmed = tokens.trimmed(multiple=1)
+    return model.encode_text(Tokens(*(getattr(trimmed, item.name).to(device) for item in fields(Tokens))))

@@ -38,6 +38,9 @@ class LocalScaleConfig(Config):
     """temp3 = 1 / tau2 (GLoRIA)."""
     normalise_over: Literal["units_then_patches", "patches"] = "units_then_patches"
     """First softmax over a report's sentences, as in GLoRIA (uniform attention for one sentence); or patches only."""
+    unit_length: bool = False
+    """Bring patches and sentences to unit length before the attention (MGCA), so that every patch counts by its cosine, the
+    value of a grounding map; off is GLoRIA's."""
     aggregation: Literal["sum", "mean"] = "sum"
     """Over a report's sentences: 'sum' is GLoRIA's log sum exp, which favours reports with more sentences by log Nt for
     every image; 'mean' takes that off (log mean exp)."""

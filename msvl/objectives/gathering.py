@@ -61,9 +61,9 @@ def gather_embeddings(embeddings: Embeddings, ids: SampleIds, *, sentences: bool
 
 
 def distinct_pairs(ids: SampleIds, all_ids: SampleIds, own: Tensor) -> Tensor:
-    """Return [b, G] bool: False where another sample shares the report text, the study or the patient."""
+    """Return [b, G] bool: False where another sample shares the report text, the text read, the study or the patient."""
     same = torch.zeros(ids.sample.shape[0], all_ids.sample.shape[0], dtype=torch.bool, device=own.device)
-    for mine, theirs in ((ids.text, all_ids.text), (ids.study, all_ids.study), (ids.patient, all_ids.patient)):
-        same |= mine.unsqueeze(1) == theirs.unsqueeze(0)
+    for name in ("text", "read", "study", "patient"):
+        same |= getattr(ids, name).unsqueeze(1) == getattr(all_ids, name).unsqueeze(0)
     places = torch.arange(all_ids.sample.shape[0], device=own.device)
     return ~same | (places.unsqueeze(0) == own.unsqueeze(1))

@@ -36,6 +36,7 @@ def matching_scores(
     temp1: float,
     temp2: float,
     normalise_over: NormaliseOver,
+    unit_length: bool = False,
 ) -> Tensor:
     """Return Z(image i, report k) for every pair.
 
@@ -46,11 +47,15 @@ def matching_scores(
         temp1: Sharpens the attention over patches.
         temp2: Sharpens the sum over sentences.
         normalise_over: 'units_then_patches' is GLoRIA's; 'patches' leaves the first softmax out.
+        unit_length: Bring patches and sentences to unit length first (MGCA); GLoRIA does not.
 
     Returns:
         [b, T].
     """
     absent = rearrange(~mask, "t s -> 1 t s 1")
+    if unit_length:
+        patches = patches / _length(patches).unsqueeze(-1)
+        sentences = sentences / _length(sentences).unsqueeze(-1)
     similarity = torch.einsum("bnc,tsc->btsn", patches, sentences)
     if normalise_over == "units_then_patches":
         similarity = similarity.masked_fill(absent, EXCLUDED).softmax(dim=2)
@@ -115,4 +120,5 @@ class LocalScale(nn.Module):
             temp1=self._config.attention_temperature,
             temp2=self._config.unit_temperature,
             normalise_over=self._config.normalise_over,
+            unit_length=self._config.unit_length,
         )

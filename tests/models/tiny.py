@@ -71,7 +71,7 @@ def tiny_batch(*, step: int = 7, seed: int = 0, side: int = SIDE) -> Batch:
     generator = torch.Generator().manual_seed(seed + 1)
     images = torch.randint(0, 256, (5, 1, side, side), dtype=torch.uint8, generator=generator)
     sample = torch.randint(0, 2**62, (5,), generator=generator)
-    ids = SampleIds(sample=sample, text=sample, study=sample, patient=sample)
+    ids = SampleIds(sample=sample, text=sample, read=sample, study=sample, patient=sample)
     return Batch(images=images, tokens=tokens, ids=ids, keys=tuple("abcde"), step=step)
 
 

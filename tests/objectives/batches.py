@@ -40,7 +40,7 @@ def make_ids(pairs: int, duplicates: str) -> SampleIds:
         text[: pairs // 2] = 14
         patient[pairs // 2 :] = 15
         patient[0] = 15
-    return SampleIds(sample=sample, text=text, study=study, patient=patient)
+    return SampleIds(sample=sample, text=text, read=text, study=study, patient=patient)
 
 
 def make_embeddings(sizes: Sizes, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Embeddings:

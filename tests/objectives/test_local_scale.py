@@ -27,18 +27,22 @@ def build(**options: object) -> LocalScale:
 
 @pytest.mark.parametrize("duplicates", ["exclude", "keep"])
 @pytest.mark.parametrize("normalise_over", ["units_then_patches", "patches"])
-def test_loss_and_gradients_are_the_definition(duplicates: str, normalise_over: str) -> None:
+@pytest.mark.parametrize("unit_length", [False, True])
+def test_loss_and_gradients_are_the_definition(duplicates: str, normalise_over: str, unit_length: bool) -> None:
     ids = make_ids(SIZES.pairs, "some")
     allowed = reference.allowed_pairs(*as_lists(ids)) if duplicates == "exclude" else reference.everything(SIZES.pairs)
     embeddings, tensors = trainable(make_embeddings(SIZES, dtype=torch.float64))
-    scale = build(duplicates=duplicates, normalise_over=normalise_over, tile=4)
+    scale = build(duplicates=duplicates, normalise_over=normalise_over, unit_length=unit_length, tile=4)
     loss = run_scale(scale, embeddings, ids).loss
     loss.backward()
 
     patches, sentences = (tensors[name].detach().clone().requires_grad_() for name in ("patches", "sentences"))
     reports = [report[mask] for report, mask in zip(sentences, embeddings.sentence_mask, strict=True)]
     first = normalise_over == "units_then_patches"
-    expected = reference.local_loss(patches, reports, allowed, temps=TEMPS, over_units_first=first)
+    images = patches / patches.norm(dim=-1, keepdim=True) if unit_length else patches
+    if unit_length:
+        reports = [report / report.norm(dim=-1, keepdim=True) for report in reports]
+    expected = reference.local_loss(images, reports, allowed, temps=TEMPS, over_units_first=first)
     expected.backward()
     assert close(loss, expected)
     assert close(tensors["patches"].grad, patches.grad)

@@ -95,7 +95,7 @@ def global_batch() -> Batch:
     text, study, patient = sample + 1, sample + 2, sample + 3
     text[5], text[7] = text[0], text[2]
     patient[6] = patient[1]
-    ids = SampleIds(sample=sample, text=text, study=study, patient=patient)
+    ids = SampleIds(sample=sample, text=text, read=text, study=study, patient=patient)
     return Batch(images=images, tokens=tokens, ids=ids, keys=tuple("abcdefgh"), step=4)
 
 

@@ -137,7 +137,7 @@ class PhantomSource:
         return SPLIT_OF_BUCKET[digest[0] % len(SPLIT_OF_BUCKET)], int.from_bytes(digest[1:5], "big") / 2**32
 
     def _entry(self, patient: int, study: int, split: str) -> Entry:
-        name = f"{self.variant[0]}{self.seed}-{patient:06d}"
+        name = f"{self.variant}-{self.seed}-{patient:06d}"
         key = f"{name}-{study}"
         return Entry(
             name,

@@ -193,3 +193,12 @@ def test_drawing_is_fast_enough_to_be_part_of_a_test() -> None:
     for entry in entries[:20]:
         source.record(entry)
     assert 20 / (time.process_time() - start) > 20
+
+
+def test_variants_and_seeds_share_no_patient() -> None:
+    sets = [
+        {entry.patient for entry in PhantomSource(train=20, val=2, test=4, seed=seed, variant=variant).entries()}
+        for seed in (0, 1)
+        for variant in ("standard", "shifted")
+    ]
+    assert sum(map(len, sets)) == len(set().union(*sets))
