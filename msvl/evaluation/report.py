@@ -17,6 +17,7 @@ from msvl.evaluation.charts import line_chart, track
 from msvl.evaluation.report_examples import grounding_section, pairs_section
 from msvl.evaluation.results import write_results
 from msvl.evaluation.run_record import RunRecord, read_run
+from msvl.evaluation.scales import scale_figures, scale_table
 from msvl.evaluation.tables import (
     HEADLINES,
     REPORTED,
@@ -173,6 +174,9 @@ def _curves(record: RunRecord) -> str:
         if (points := record.series(name))
     ]
     content = f'<div class="grid">{"".join(cards)}</div>' if cards else ""
+    signs = scale_table(scale_figures(record))
+    if signs.rows:
+        content += markup.table(signs, "Has every scale learnt?")
     if learnt:
         content += markup.folded(
             "What else was measured in training", markup.table(Table(("metric", "first", "last"), learnt), "")

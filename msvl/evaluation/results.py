@@ -9,6 +9,7 @@ from typing import Any
 
 from msvl.evaluation.figures import write_json
 from msvl.evaluation.run_record import RunRecord, read_run
+from msvl.evaluation.scales import scale_figures
 
 
 def write_results(run: Path, *, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def assemble_results(record: RunRecord) -> dict[str, Any]:
     results["losses"] = {
         name.removeprefix("loss/"): record.series(name)[-1][1] for name in record.series_names("loss/")
     }
+    results["scales"] = scale_figures(record)
     results["facts"] = record.run.get("facts", {})
     results["versions"] = record.run.get("versions", {})
     results["git_commit"] = record.run.get("git_commit")

@@ -44,8 +44,9 @@ class InstanceScale(nn.Module):
 
     Pairs: the true ones, (image, negative report) and (negative image, report). The two embeddings are concatenated on
     the channel axis, then two linear layers with a ReLU between (without it the head would be linear in v and t apart
-    and could not tell pairs from non-pairs). The mean is over all such pairs of the global batch; an anchor without an
-    admissible negative contributes its true pair only.
+    and could not tell pairs from non-pairs). A true pair weighs as much as its negatives, so that the decision lies at a
+    logit of 0 and chance at log 2; the mean is over the global batch. An anchor without an admissible negative takes no
+    part.
     """
 
     def __init__(self, config: InstanceScaleConfig, *, channels: int, seed: int) -> None:
@@ -82,7 +83,8 @@ class InstanceScale(nn.Module):
         right = torch.cat([text, gathered.text[text_negative], text])
         b = image.shape[0]
         target = torch.cat([image.new_ones(b), image.new_zeros(2 * b)])
-        weight = torch.cat([image.new_ones(b), text_valid.to(image.dtype), image_valid.to(image.dtype)])
+        drawn = torch.stack([text_valid, image_valid]).to(image.dtype)
+        weight = torch.cat([drawn.sum(dim=0), drawn[0], drawn[1]])
         logits = self._match(left, right)
         losses = binary_cross_entropy_with_logits(logits, target, reduction="none")
         loss = ratio_of_totals((losses * weight).sum(), weight.sum())
@@ -116,8 +118,8 @@ class InstanceScale(nn.Module):
     def _metrics(self, logits: Tensor, target: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """Collective."""
         right = ((logits > 0) == (target > 0)).to(weight.dtype)
-        positive = (right * target).sum() / target.sum()
-        drawn = weight * (1 - target)
+        true, drawn = weight * target, weight * (1 - target)
+        positive = ratio_of_totals((right * true).sum(), true.sum())
         negatives = ratio_of_totals((right * drawn).sum(), drawn.sum())
         return {
             "matching_accuracy_true_pairs": positive,

@@ -15,6 +15,7 @@ from msvl.collectives.world import rank, world_size
 from msvl.config.errors import CheckpointError
 from msvl.data.packed import PackedSet
 from msvl.data.stream import training_batches
+from msvl.data.text_statistics import unigram_entropy
 from msvl.data.tokenise import ReportTokeniser
 from msvl.models.build import build_model
 from msvl.models.exported import save_exported
@@ -87,7 +88,7 @@ def _restore(engine: Engine, prepared: Prepared) -> TrainState:
 
 def _train(engine: Engine, state: TrainState, prepared: Prepared, tokeniser: ReportTokeniser, stop: StopRequest) -> int:
     config, folder = prepared.config, prepared.folder
-    observers, attempt = _observers(engine, state, prepared)
+    observers, attempt = _observers(engine, state, prepared, tokeniser)
     validator = Validator(config, prepared.packed, tokeniser, engine)
     hooks = Hooks(
         observers=observers,
@@ -119,7 +120,9 @@ def _train(engine: Engine, state: TrainState, prepared: Prepared, tokeniser: Rep
     return 0
 
 
-def _observers(engine: Engine, state: TrainState, prepared: Prepared) -> tuple[list[Observer], int | None]:
+def _observers(
+    engine: Engine, state: TrainState, prepared: Prepared, tokeniser: ReportTokeniser
+) -> tuple[list[Observer], int | None]:
     if rank() != 0:
         return [], None
     config, folder = prepared.config, prepared.folder
@@ -127,6 +130,9 @@ def _observers(engine: Engine, state: TrainState, prepared: Prepared) -> tuple[l
         "parameters": sum(getattr(p, "ds_numel", p.numel()) for p in engine.deepspeed.module.parameters()),
         "threads_per_rank": torch.get_num_threads(),
         "data_fingerprint": prepared.packed.fingerprint,
+        "unigram_entropy": round(
+            unigram_entropy(prepared.packed.split(config.data.train_split), tokeniser, config.data.report), 4
+        ),
     }
     attempt = folder.begin_attempt(config, facts=facts, resumed_at=state.step)
     sys.stderr.write(first_screen(prepared, facts, state))
