@@ -18,8 +18,8 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         commands.append(words)
         seconds[phase] = 1.0
         if words[0] == "train":
-            folder = next(word.partition("=")[2] for word in words if word.startswith("run.folder="))
-            (Path(folder) / "quickstart").mkdir(parents=True)
+            values = dict(word.split("=", 1) for word in words if "=" in word)
+            (Path(values["run.folder"]) / values["run.name"]).mkdir(parents=True)
         if words[0] == "report":
             Path(words[1], "report.html").write_text("page")
             figures = dict.fromkeys(
@@ -34,8 +34,10 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return commands
 
 
-def arguments(tmp_path: Path, *, again: bool = False) -> argparse.Namespace:
-    return argparse.Namespace(seed=0, again=again, shards=tmp_path / "shards", runs=tmp_path / "runs", overrides=[])
+def arguments(tmp_path: Path, *, again: bool = False, real: Path | None = None) -> argparse.Namespace:
+    return argparse.Namespace(
+        seed=0, again=again, real=real, shards=tmp_path / "shards", runs=tmp_path / "runs", overrides=[]
+    )
 
 
 def test_phases_come_in_order(typed: list[list[str]], tmp_path: Path) -> None:
@@ -54,3 +56,19 @@ def test_again_moves_the_old_run_aside(typed: list[list[str]], tmp_path: Path) -
     quickstart.run(arguments(tmp_path))
     assert quickstart.run(arguments(tmp_path, again=True)) == 0
     assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def test_real_radiographs_go_through_the_same_phases(typed: list[list[str]], tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").touch()
+    assert quickstart.run(arguments(tmp_path, real=tmp_path)) == 0
+    assert [words[0] for words in typed] == ["data", "train", "evaluate", "report"]
+    assert typed[0][:3] == ["data", "pack", "table"]
+    assert typed[1][1].endswith("covid_cxr.yaml")
+
+
+def test_absent_real_radiographs_are_skipped_with_a_line(
+    typed: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert quickstart.run(arguments(tmp_path, real=tmp_path / "none")) == 0
+    assert typed == []
+    assert "skipped: " in capsys.readouterr().err
