@@ -44,8 +44,8 @@ class LocalScaleConfig(Config):
     aggregation: Literal["sum", "mean"] = "sum"
     """Over a report's sentences: 'sum' is GLoRIA's log sum exp, which favours reports with more sentences by log Nt for
     every image; 'mean' takes that off (log mean exp)."""
-    tile: int = Field(8, ge=1)
-    """Reports scored at once; the rest is recomputed in the backward pass."""
+    tile: int = Field(0, ge=0)
+    """Reports scored at once; 0 chooses by memory."""
     duplicates: Duplicates = "exclude"
     """See DUPLICATES_DOC."""
 

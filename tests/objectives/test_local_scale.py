@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from msvl.objectives.config import LocalScaleConfig
-from msvl.objectives.local_scale import LocalScale, matching_scores
+from msvl.objectives.local_alignment import matching_scores
+from msvl.objectives.local_scale import LocalScale
 from tests.helpers import reference
 from tests.objectives.batches import Sizes, make_embeddings, make_ids, trainable
 from tests.objectives.one_rank import as_lists, close, make_context, run_scale

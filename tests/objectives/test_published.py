@@ -19,7 +19,7 @@ from msvl.models.noise import hash_uniform
 from msvl.objectives.contrastive import symmetric_cross_entropy
 from msvl.objectives.global_scale import global_logits
 from msvl.objectives.instance_scale import draw_negatives
-from msvl.objectives.local_scale import matching_scores
+from msvl.objectives.local_alignment import matching_scores
 from tests.objectives.one_rank import close
 
 FILE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "published_losses.npz"

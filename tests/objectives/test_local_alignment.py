@@ -1,0 +1,87 @@
+"""Both forms of the matching function against the published loop written out, values and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from msvl.objectives.local_alignment import Form, cheaper_form, matching_scores
+from tests.helpers import reference
+from tests.objectives.one_rank import close
+
+IMAGES, PATCHES, CHANNELS, CAPACITY = 3, 5, 4, 4
+COUNTS = (2, 4, 1, 3, 4, 1, 2)
+TEMPS: dict = {"temp1": 4.0, "temp2": 5.0}
+
+
+def inputs(*, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    patches = torch.randn(IMAGES, PATCHES, CHANNELS, generator=generator, dtype=torch.float64)
+    units = torch.randn(len(COUNTS), CAPACITY, CHANNELS, generator=generator, dtype=torch.float64)
+    mask = torch.arange(CAPACITY) < torch.tensor(COUNTS).unsqueeze(1)
+    return patches.to(dtype).requires_grad_(), units.to(dtype).requires_grad_(), mask
+
+
+@pytest.mark.parametrize("normalise_over", ["units_then_patches", "patches"])
+@pytest.mark.parametrize("form", ["context", "gram"])
+@pytest.mark.parametrize("tile", [None, 1, 3])
+def test_every_form_is_the_published_loop(form: Form, normalise_over: str, tile: int | None) -> None:
+    patches, units, mask = inputs()
+    weights = torch.randn(IMAGES, len(COUNTS), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = matching_scores(patches, units, mask, **TEMPS, normalise_over=normalise_over, form=form, tile=tile)
+    (found * weights).sum().backward()
+
+    plain_patches, plain_units = (leaf.detach().clone().requires_grad_() for leaf in (patches, units))
+    first = normalise_over == "units_then_patches"
+    expected = torch.stack([
+        torch.stack([
+            reference.matching(image, plain_units[k, : COUNTS[k]], **TEMPS, over_units_first=first)
+            for k in range(len(COUNTS))
+        ])
+        for image in plain_patches
+    ])  # fmt: skip
+    (expected * weights).sum().backward()
+    assert close(found, expected)
+    assert close(patches.grad, plain_patches.grad)
+    assert close(units.grad, plain_units.grad)
+    assert not units.grad[~mask].any()
+
+
+@pytest.mark.parametrize("unit_length", [False, True])
+@pytest.mark.parametrize("form", ["context", "gram"])
+def test_gradients_pass_finite_differences(form: Form, unit_length: bool) -> None:
+    patches, units, mask = inputs()
+
+    def scores(patches: Tensor, units: Tensor) -> Tensor:
+        return matching_scores(patches, units, mask, **TEMPS, form=form, unit_length=unit_length)
+
+    assert torch.autograd.gradcheck(scores, (patches, units))
+
+
+def test_holes_in_the_mask_are_padding_too() -> None:
+    patches, units, mask = inputs()
+    holed = mask.clone()
+    holed[1] = torch.tensor([True, False, True, False])
+    packed = units[1:2, [0, 2]]
+    alone = matching_scores(patches, packed, torch.ones(1, 2, dtype=torch.bool), **TEMPS)
+    assert close(matching_scores(patches, units, holed, **TEMPS)[:, 1:2], alone)
+
+
+def test_the_cheaper_form_follows_patches_and_channels() -> None:
+    assert cheaper_form(196, 768) == "gram"
+    assert cheaper_form(1369, 768) == "context"
+    assert cheaper_form(196, 128) == "context"
+
+
+def test_memory_for_the_backward_pass_is_inputs_and_scores_only() -> None:
+    patches, units, mask = inputs(dtype=torch.float32)
+    held: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        held.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        matching_scores(patches, units, mask, **TEMPS)
+    assert sum(held) == patches.numel() + units.numel() + mask.numel()
