@@ -160,7 +160,9 @@ def main() -> None:
         print(row, flush=True)
     if not arguments.shape:
         RESULTS.mkdir(exist_ok=True)
-        with open(RESULTS / f"local_loss-{datetime.now(UTC):%Y-%m-%d}.csv", "w", newline="", encoding="utf-8") as stream:
+        with open(
+            RESULTS / f"local_loss-{datetime.now(UTC):%Y-%m-%d}.csv", "w", newline="", encoding="utf-8"
+        ) as stream:
             stream.write(f"# {os.cpu_count()} cores, matmul {rate:.0f} GFLOP/s, torch {torch.__version__}\n")
             writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
             writer.writeheader()

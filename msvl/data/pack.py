@@ -9,6 +9,7 @@ import math
 import multiprocessing
 import os
 import shutil
+import sys
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -135,7 +136,15 @@ def _write_shards(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, start_worker, (source, options)) as pool:
         results = zip(jobs, pool.map(pack_record, jobs, chunksize=8), strict=True)
-        bar = tqdm(results, total=len(jobs), unit="image", desc=f"packing {source.name}", disable=not progress)
+        pause = 0.1 if sys.stderr.isatty() else 10.0  # a log is no terminal
+        bar = tqdm(
+            results,
+            total=len(jobs),
+            unit="image",
+            desc=f"packing {source.name}",
+            disable=not progress,
+            mininterval=pause,
+        )
         for split in packed.SPLITS:
             (partial / split).mkdir(parents=True)
             _write_split(_of_split(bar, split, sum(job.split == split for job in jobs)), split, partial, tally, options)

@@ -55,3 +55,16 @@ def usable_sentences(meta: dict[str, Any], config: ReportConfig) -> Sequence[str
     if not sentences:
         raise ValueError(f"its report has no sentence of {config.min_words} words in {' or '.join(config.sections)}")
     return sentences
+
+
+def read_sentences(meta: dict[str, Any], config: ReportConfig, *, impression: bool) -> Sequence[str]:
+    """Return `usable_sentences`, or with `impression` those of the impression alone where there is one.
+
+    Raises:
+        ValueError: The report has none.
+    """
+    sentences = usable_sentences(meta, config)
+    if not impression:
+        return sentences
+    alone = config.model_copy(update={"sections": ("impression",)})
+    return sample_text(meta).chosen_sentences(alone) or sentences

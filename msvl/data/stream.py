@@ -17,14 +17,14 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from msvl.config.errors import DataError
 from msvl.data.batch import Batch, SampleIds
-from msvl.data.config import DataConfig, ReportConfig
+from msvl.data.config import DataConfig
 from msvl.data.faults import Faults
 from msvl.data.identity import normalised_text, stable_id
 from msvl.data.images import training_image
 from msvl.data.order import rank_positions, sample_at, sample_rng, step_draw, substitute
 from msvl.data.packed import PackedSet, SplitIndex
 from msvl.data.reader import SampleReader
-from msvl.data.sample import sample_text, usable_sentences
+from msvl.data.sample import read_sentences
 from msvl.data.tokenise import ReportTokeniser, draw_sentences
 
 MAX_SUBSTITUTES = 100
@@ -72,13 +72,11 @@ class BatchReader:
             self._reader = SampleReader(self._index)
         positions = rank_positions(step, global_batch=self._global_batch, rank=self._rank, world=self._world)
         size = self._config.image_size
-        report = self._config.report
-        if step_draw(self._seed, step) < report.impression_share:
-            report = report.model_copy(update={"sections": ("impression",)})
+        impression = step_draw(self._seed, step) < self._config.report.impression_share
         images = np.empty((len(positions), 1, size, size), dtype=np.uint8)
         texts, metas, keys = [], [], []
         for row, position in enumerate(positions):
-            key, image, sentences, meta = self._fill(position, report)
+            key, image, sentences, meta = self._fill(position, impression=impression)
             images[row, 0] = image
             texts.append(sentences)
             metas.append(meta)
@@ -91,29 +89,28 @@ class BatchReader:
             step=step,
         )
 
-    def _fill(self, position: int, report: ReportConfig) -> tuple[str, np.ndarray, list[str], dict[str, Any]]:
+    def _fill(self, position: int, *, impression: bool) -> tuple[str, np.ndarray, list[str], dict[str, Any]]:
         """Read the sample of a position, or the substitute that (seed, position, attempt) names."""
         assert self._reader is not None
         count = len(self._index)
         number = sample_at(position, seed=self._seed, count=count)
         for attempt in range(1, MAX_SUBSTITUTES + 1):
             try:
-                return self._read(number, position // count, report)
+                return self._read(number, position // count, impression=impression)
             except ValueError as error:
                 self._faults.note(self._reader.key(number), self._reader.shard(number), str(error))
             number = substitute(position, attempt, seed=self._seed, count=count)
         raise AssertionError("Faults.note must have raised before")
 
-    def _read(self, number: int, epoch: int, report: ReportConfig) -> tuple[str, np.ndarray, list[str], dict[str, Any]]:
+    def _read(self, number: int, epoch: int, *, impression: bool) -> tuple[str, np.ndarray, list[str], dict[str, Any]]:
         assert self._reader is not None
         key = self._reader.key(number)
         sample = stable_id(key)
         meta = self._reader.meta(number)
         rng = sample_rng(self._seed, epoch, sample, stream=0)
         image = training_image(self._reader.image(number), self._config.image_size, self._config.augment, rng)
-        sentences = usable_sentences(meta, self._config.report)
-        if report is not self._config.report:
-            sentences = sample_text(meta).chosen_sentences(report) or sentences
+        report = self._config.report
+        sentences = read_sentences(meta, report, impression=impression)
         drawn = draw_sentences(sentences, report.sentence_sampling, sample_rng(self._seed, epoch, sample, stream=1))
         return key, image, drawn, meta
 

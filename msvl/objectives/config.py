@@ -15,10 +15,15 @@ negatives."""
 
 
 class GlobalScaleConfig(Config):
-    """Symmetric InfoNCE of images and reports (L_g)."""
+    """Contrast of images and reports (L_g)."""
 
     weight: NonNegativeFloat = 1.0
     """l1 of the paper's total."""
+    loss: Literal["infonce", "sigmoid"] = "infonce"
+    """'infonce' is the paper's, both directions; 'sigmoid' is SigLIP's: every pair is a yes or no of its own (start at
+    temperature 0.1)."""
+    sigmoid_bias: float = -10.0
+    """Initial bias of the sigmoid loss, learnable (SigLIP)."""
     temperature: PositiveFloat = 0.07
     """Initial tau1, learnable (the paper)."""
     duplicates: Duplicates = "exclude"

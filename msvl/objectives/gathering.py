@@ -14,6 +14,7 @@ from msvl.collectives.gather import gather, gather_constant
 from msvl.collectives.world import rank
 from msvl.data.batch import SampleIds
 from msvl.models.outputs import Embeddings
+from msvl.objectives.blocks import row_blocks
 from msvl.objectives.precision import full_precision
 
 
@@ -33,8 +34,17 @@ class Gathered:
     """Of all samples: each [G]."""
     own: Tensor
     """[b] places of this rank's pairs among the G."""
-    allowed: Tensor
-    """[b, G] bool: pairs of different text, study and patient, and each pair's own place."""
+    own_ids: SampleIds
+    """Of this rank's samples: each [b]."""
+
+    def allowed(self, rows: slice = slice(None)) -> Tensor:
+        """Return [r, G] bool for these own pairs: pairs of different text, study and patient, and each pair's own place."""
+        return distinct_pairs(self.own_ids, self.ids, self.own, rows)
+
+    def allowed_share(self) -> Tensor:
+        """Return the share of pairs that are allowed, block by block."""
+        counts = [self.allowed(block).sum() for block in row_blocks(len(self.own), len(self.ids.sample))]
+        return torch.stack(counts).sum() / (len(self.own) * len(self.ids.sample))
 
 
 def gather_embeddings(embeddings: Embeddings, ids: SampleIds, *, sentences: bool) -> Gathered:
@@ -56,14 +66,13 @@ def gather_embeddings(embeddings: Embeddings, ids: SampleIds, *, sentences: bool
         sentence_mask=gather_constant(embeddings.sentence_mask),
         ids=all_ids,
         own=own,
-        allowed=distinct_pairs(ids, all_ids, own),
+        own_ids=ids,
     )
 
 
-def distinct_pairs(ids: SampleIds, all_ids: SampleIds, own: Tensor) -> Tensor:
-    """Return [b, G] bool: False where another sample shares the report text, the text read, the study or the patient."""
-    same = torch.zeros(ids.sample.shape[0], all_ids.sample.shape[0], dtype=torch.bool, device=own.device)
+def distinct_pairs(ids: SampleIds, all_ids: SampleIds, own: Tensor, rows: slice = slice(None)) -> Tensor:
+    """Return [r, G] bool: False where another sample shares the report text, the text read, the study or the patient."""
+    same = torch.zeros(own[rows].shape[0], all_ids.sample.shape[0], dtype=torch.bool, device=own.device)
     for name in ("text", "read", "study", "patient"):
-        same |= getattr(ids, name).unsqueeze(1) == getattr(all_ids, name).unsqueeze(0)
-    places = torch.arange(all_ids.sample.shape[0], device=own.device)
-    return ~same | (places.unsqueeze(0) == own.unsqueeze(1))
+        same |= getattr(ids, name)[rows].unsqueeze(1) == getattr(all_ids, name).unsqueeze(0)
+    return (~same).scatter_(1, own[rows].unsqueeze(1), True)

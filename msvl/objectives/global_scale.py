@@ -1,39 +1,63 @@
-"""Global scale, L_g: symmetric InfoNCE of images and reports on cosine similarities."""
+"""Global scale, L_g: contrast of images and reports on cosine similarities, in blocks of rows."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from msvl.collectives.gather import gather
+from msvl.collectives.reduce import ratio_of_totals
+from msvl.objectives.chunked import AllowedRows, Rows, sigmoid_rows, two_way_rows
 from msvl.objectives.config import GlobalScaleConfig
-from msvl.objectives.contrastive import similarity_metrics, symmetric_cross_entropy
+from msvl.objectives.gathering import Gathered
 from msvl.objectives.precision import full_precision
 from msvl.objectives.scale import LogitScale, ScaleOutput, StepContext
-
-
-def global_logits(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """Return <v_i, t_k> / tau1: [b, C] x [G, C] -> [b, G], at least fp32."""
-    return scale * (full_precision(image) @ full_precision(text).T)
 
 
 class GlobalScale(nn.Module):
     """L_g = mean_i -log softmax_k(<v_i, t_k> / tau1)_i + mean_k -log softmax_i(<v_i, t_k> / tau1)_k.
 
     The means are over the global batch. Both directions are summed (the paper's section on the global scale); tau1 is
-    learnable.
+    learnable. With the sigmoid loss, L_g = mean_i sum_k -log sigmoid(y_ik (<v_i, t_k> / tau1 + bias)) (SigLIP).
     """
 
     def __init__(self, config: GlobalScaleConfig, *, channels: int, seed: int) -> None:
         super().__init__()
         self._exclude = config.duplicates == "exclude"
         self.scale = LogitScale(config.temperature)
+        self.bias = nn.Parameter(torch.tensor([config.sigmoid_bias])) if config.loss == "sigmoid" else None
 
     def forward(self, context: StepContext) -> ScaleOutput:
         """Collective. Return the loss of own images against all reports and of own reports against all images."""
-        gathered = context.gathered
-        allowed = gathered.allowed if self._exclude else None
+        gathered, image = context.gathered, full_precision(context.embeddings.image)
         scale = self.scale()
-        logits = global_logits(context.embeddings.image, gathered.text, scale)
-        loss = symmetric_cross_entropy(logits, gathered.own, allowed)
-        metrics = similarity_metrics(logits, gathered.own, allowed, name="global")
-        metrics["global_logit_scale"] = scale.detach().squeeze()
-        return ScaleOutput(loss=loss, metrics=metrics)
+        allowed = gathered.allowed if self._exclude else None
+        if self.bias is not None:
+            return self._sigmoid(image, gathered, scale, full_precision(self.bias), allowed)
+        found = two_way_rows(image, gathered.text, scale, gathered.own, allowed)
+        columns = gather(found.columns.unsqueeze(0)).logsumexp(dim=0)
+        loss = (found.rows - found.positive).mean() + (columns[gathered.own] - found.positive).mean()
+        return ScaleOutput(loss=loss, metrics=_metrics(found, scale))
+
+    def _sigmoid(
+        self, image: Tensor, gathered: Gathered, scale: Tensor, bias: Tensor, allowed: AllowedRows | None
+    ) -> ScaleOutput:
+        loss = sigmoid_rows(image, gathered.text, scale, bias, gathered.own, allowed).mean()
+        with torch.no_grad():
+            found = two_way_rows(image, gathered.text, scale, gathered.own, allowed)
+        metrics = _metrics(found, scale)
+        del metrics["global_chance"]  # of the softmax
+        return ScaleOutput(loss=loss, metrics=metrics | {"global_logit_bias": bias.detach().squeeze()})
+
+
+def _metrics(found: Rows, scale: Tensor) -> dict[str, Tensor]:
+    """Collective. Return in-batch accuracy, the loss at chance, and the mean logits of positives and of negatives."""
+    with torch.no_grad():
+        positive = found.positive
+        return {
+            "global_accuracy": (positive > found.best_other).to(positive.dtype).mean(),
+            "global_chance": 2 * found.candidates.log().mean(),
+            "global_positive": positive.mean(),
+            "global_negative": ratio_of_totals((found.total - positive).sum(), (found.candidates - 1).sum()),
+            "global_logit_scale": scale.detach().squeeze(),
+        }

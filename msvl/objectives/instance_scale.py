@@ -97,7 +97,7 @@ class InstanceScale(nn.Module):
         The noise is keyed by step and by both samples, so that one process and N draw the same pairs.
         """
         gathered, embeddings = context.gathered, context.embeddings
-        candidates = gathered.allowed.scatter(1, gathered.own.unsqueeze(1), False)
+        candidates = gathered.allowed().scatter(1, gathered.own.unsqueeze(1), False)
         draws = []
         for stream, anchors, others in (
             (STREAM_TEXT, embeddings.image, gathered.text),

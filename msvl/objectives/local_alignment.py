@@ -136,6 +136,7 @@ class _Forward(NamedTuple):
 class _MatchingScores(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, patches: Tensor, units: Tensor, mask: Tensor, options: Matching) -> Tensor:
+        patches, units = patches.contiguous(), units.contiguous()
         images, num_patches, channels = patches.shape
         form = options.form or cheaper_form(num_patches, channels)
         gram = patches @ patches.mT if form == "gram" else None

@@ -31,7 +31,7 @@ class LocalScale(nn.Module):
         gathered, config = context.gathered, self._config
         if gathered.sentences is None:
             raise ValueError("the local scale needs gathered sentences")
-        allowed = gathered.allowed if config.duplicates == "exclude" else None
+        allowed = gathered.allowed() if config.duplicates == "exclude" else None
         patches = full_precision(context.embeddings.patches)
         scores = matching_scores(
             patches,

@@ -67,7 +67,7 @@ class ModalityScale(nn.Module):
 
     def _cross_sample(self, context: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
         gathered, embeddings = context.gathered, context.embeddings
-        allowed = gathered.allowed if self._config.duplicates == "exclude" else None
+        allowed = gathered.allowed() if self._config.duplicates == "exclude" else None
         if embeddings.masked_image is None or embeddings.masked_text is None:
             raise ValueError("the cross-sample term needs the embeddings of the masked pair")
         image_scale, text_scale = self.image_scale(), self.text_scale()

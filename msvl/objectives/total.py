@@ -60,7 +60,7 @@ class Objectives(nn.Module):
         gathered = gather_embeddings(embeddings, ids, sentences="local" in self.weights)
         context = StepContext(embeddings=embeddings, ids=ids, gathered=gathered, step=step)
         losses: dict[str, Tensor] = {}
-        metrics = {"metric/excluded_share": (~gathered.allowed).float().mean()}
+        metrics = {"metric/excluded_share": 1 - gathered.allowed_share()}
         for name in self.weights:
             output = self.scales[f"{name}_scale"](context)
             losses[name] = output.loss

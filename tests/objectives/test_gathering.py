@@ -16,7 +16,7 @@ SIZES = Sizes()
 @pytest.mark.parametrize("duplicates", DUPLICATES)
 def test_pairs_of_one_text_study_or_patient_are_excluded_both_ways(duplicates: str) -> None:
     ids = make_ids(SIZES.pairs, duplicates)
-    allowed = gather_embeddings(make_embeddings(SIZES), ids, sentences=False).allowed
+    allowed = gather_embeddings(make_embeddings(SIZES), ids, sentences=False).allowed()
     assert allowed.tolist() == allowed_pairs(*as_lists(ids))
     assert torch.equal(allowed, allowed.T)
     assert allowed.all() == (duplicates == "none")

@@ -16,8 +16,8 @@ from einops import rearrange
 from torch import Tensor
 
 from msvl.models.noise import hash_uniform
+from msvl.objectives.chunked import sigmoid_rows, two_way_rows
 from msvl.objectives.contrastive import symmetric_cross_entropy
-from msvl.objectives.global_scale import global_logits
 from msvl.objectives.instance_scale import draw_negatives
 from msvl.objectives.local_alignment import matching_scores
 from tests.objectives.one_rank import close
@@ -56,12 +56,27 @@ def test_global_scale_is_twice_open_clips_mean_of_both_directions(published: dic
     image = published["clip_image"].clone().requires_grad_()
     text = published["clip_text"].clone().requires_grad_()
     scale = published["clip_logit_scale"].clone().requires_grad_()
-    loss = symmetric_cross_entropy(global_logits(image, text, scale), torch.arange(len(image)), None) / 2
+    found = two_way_rows(image, text, scale.reshape(1), torch.arange(len(image)), None)
+    loss = (found.rows + found.columns - 2 * found.positive).mean() / 2
     loss.backward()
     assert close(loss, published["clip_loss"])
     assert close(image.grad, published["clip_grad_image"])
     assert close(text.grad, published["clip_grad_text"])
     assert close(scale.grad, published["clip_grad_scale"])
+
+
+@pytest.mark.evidence(
+    "The sigmoid option of the global scale is SigLIP's published loss, gradients included", how="cpu"
+)
+def test_sigmoid_loss_is_siglips(published: dict[str, Tensor]) -> None:
+    image, text = (published[f"clip_{name}"].clone().requires_grad_() for name in ("image", "text"))
+    scale, bias = (published[f"siglip_{name}"].clone().requires_grad_() for name in ("scale", "bias"))
+    own = torch.arange(len(image))
+    loss = sigmoid_rows(image, text, scale.reshape(1), bias.reshape(1), own, None).mean()
+    loss.backward()
+    assert close(loss, published["siglip_loss"])
+    for leaf, name in ((image, "image"), (text, "text"), (scale, "scale"), (bias, "bias")):
+        assert close(leaf.grad, published[f"siglip_grad_{name}"]), name
 
 
 @pytest.mark.evidence("Hard negatives are drawn with ALBEF's published probabilities", how="cpu")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from msvl.data.batch import SampleIds
 from msvl.objectives.config import ObjectivesConfig
 from msvl.objectives.total import OBJECTIVES, Objectives
 from tests.objectives.batches import Sizes, leaves, make_embeddings, make_ids, rows_of, trainable, with_leaves
@@ -114,6 +115,6 @@ def test_forward_reads_no_value_back_to_the_host() -> None:
         token_labels=meta.reconstruction.token_labels.to("meta"),
     )
     meta = replace(meta, sentence_mask=embeddings.sentence_mask.to("meta"), reconstruction=parts)
-    moved = replace(ids, **{name: getattr(ids, name).to("meta") for name in ("sample", "text", "study", "patient")})
+    moved = replace(ids, **{name: getattr(ids, name).to("meta") for name in SampleIds.__dataclass_fields__})
     losses = build().to("meta")(meta, moved, 0)
     assert all(value.is_meta for value in losses.values())

@@ -1,0 +1,157 @@
+"""Logits of own images against all reports, row block by row block, computed again in the backward pass.
+
+The matrix form keeps five matrices of b x G (logits, masked logits, two softmaxes, gradient); here only a block of rows
+exists at a time, so memory is that of the embeddings, and each logit belongs to one rank.
+
+b own images, G all reports, C channels, r rows of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import logsigmoid
+
+from msvl.objectives.blocks import row_blocks
+from msvl.objectives.contrastive import EXCLUDED
+
+AllowedRows = Callable[[slice], Tensor]
+"""Rows of own pairs -> [r, G] bool: which pairs take part. Own places are always allowed."""
+
+
+class Rows(NamedTuple):
+    """What both directions of a contrast need of own images against all reports."""
+
+    rows: Tensor
+    """[b] log-sum-exp over all reports."""
+    columns: Tensor
+    """[G] log-sum-exp over own images: this rank's part of the report side."""
+    positive: Tensor
+    """[b] logit of the own report."""
+    candidates: Tensor
+    """[b] number of reports that take part; no gradient."""
+    best_other: Tensor
+    """[b] largest logit of another report; no gradient."""
+    total: Tensor
+    """[b] sum of the logits that take part; no gradient."""
+
+
+def two_way_rows(image: Tensor, text: Tensor, scale: Tensor, own: Tensor, allowed: AllowedRows | None) -> Rows:
+    """Return log-sum-exps and statistics of the logits scale * image @ text^T.
+
+    Args:
+        image: [b, C], at least fp32.
+        text: [G, C].
+        scale: [1].
+        own: [b] columns of the own reports.
+        allowed: None takes every pair.
+    """
+    return Rows(*_TwoWayRows.apply(image, text, scale, own, allowed))
+
+
+def sigmoid_rows(
+    image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, own: Tensor, allowed: AllowedRows | None
+) -> Tensor:
+    """Return [b]: per own image the sum over reports of -log sigmoid(y (scale * cosine + bias)), y = 1 for its own, else -1.
+
+    Args:
+        image: [b, C], at least fp32.
+        text: [G, C].
+        scale: [1].
+        bias: [1].
+        own: [b] columns of the own reports.
+        allowed: None takes every pair.
+    """
+    losses: Tensor = _SigmoidRows.apply(image, text, scale, bias, own, allowed)
+    return losses
+
+
+class _TwoWayRows(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, own: Tensor, allowed: AllowedRows | None
+    ) -> tuple[Tensor, ...]:
+        rows, positive, best_other, total = (image.new_empty(len(image)) for _ in range(4))
+        candidates = image.new_full((len(image),), float(len(text)))
+        columns = image.new_full((len(text),), EXCLUDED)
+        for block in row_blocks(len(image), len(text)):
+            logits = scale * (image[block] @ text.T)
+            total[block] = logits.sum(dim=1)
+            if allowed is not None:
+                mask = allowed(block)
+                candidates[block] = mask.sum(dim=1).to(image.dtype)
+                total[block] -= (logits * ~mask).sum(dim=1)
+                logits.masked_fill_(~mask, EXCLUDED)
+            rows[block] = logits.logsumexp(dim=1)
+            columns = torch.logaddexp(columns, logits.logsumexp(dim=0))
+            places = own[block].unsqueeze(1)
+            positive[block] = logits.gather(1, places).squeeze(1)
+            best_other[block] = logits.scatter_(1, places, EXCLUDED).amax(dim=1)
+        ctx.save_for_backward(image, text, scale, own, rows, columns)
+        ctx.allowed = allowed
+        ctx.mark_non_differentiable(candidates, best_other, total)
+        return rows, columns, positive, candidates, best_other, total
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, row_gradient: Tensor, column_gradient: Tensor, positive_gradient: Tensor, *_: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        image, text, scale, own, rows, columns = ctx.saved_tensors
+        image_gradient, text_gradient = torch.empty_like(image), torch.zeros_like(text)
+        for block in row_blocks(len(image), len(text)):
+            logits = scale * (image[block] @ text.T)
+            if ctx.allowed is not None:
+                logits.masked_fill_(~ctx.allowed(block), EXCLUDED)
+            gradient = (logits - rows[block].unsqueeze(1)).exp_().mul_(row_gradient[block].unsqueeze(1))
+            gradient.addcmul_(logits.sub_(columns).exp_(), column_gradient)
+            gradient.scatter_add_(1, own[block].unsqueeze(1), positive_gradient[block].unsqueeze(1))
+            # The gradient of the unscaled product, times the scale at the end.
+            torch.mm(gradient, text, out=image_gradient[block])
+            text_gradient.addmm_(gradient.T, image[block])
+        scale_gradient = (image_gradient * image).sum().reshape(1)
+        return image_gradient.mul_(scale), text_gradient.mul_(scale), scale_gradient, None, None
+
+
+class _SigmoidRows(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, own: Tensor, allowed: AllowedRows | None
+    ) -> Tensor:
+        losses = image.new_empty(len(image))
+        for block in row_blocks(len(image), len(text)):
+            logits, signs, mask = _signed(image, text, scale, bias, own, allowed, block)
+            found = -logsigmoid(signs * logits)
+            losses[block] = (found if mask is None else found * mask).sum(dim=1)
+        ctx.save_for_backward(image, text, scale, bias, own)
+        ctx.allowed = allowed
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, ...]:
+        image, text, scale, bias, own = ctx.saved_tensors
+        image_gradient, text_gradient = torch.empty_like(image), torch.zeros_like(text)
+        bias_gradient = torch.zeros_like(bias)
+        for block in row_blocks(len(image), len(text)):
+            logits, signs, mask = _signed(image, text, scale, bias, own, ctx.allowed, block)
+            gradient = -signs * torch.sigmoid(-signs * logits) * incoming[block].unsqueeze(1)
+            if mask is not None:
+                gradient = gradient * mask
+            bias_gradient += gradient.sum()
+            torch.mm(gradient, text, out=image_gradient[block])
+            text_gradient.addmm_(gradient.T, image[block])
+        scale_gradient = (image_gradient * image).sum().reshape(1)
+        return image_gradient.mul_(scale), text_gradient.mul_(scale), scale_gradient, bias_gradient, None, None
+
+
+def _signed(
+    image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, own: Tensor, allowed: AllowedRows | None, block: slice
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    logits = scale * (image[block] @ text.T) + bias
+    signs = torch.full_like(logits, -1.0).scatter_(1, own[block].unsqueeze(1), 1.0)
+    return logits, signs, None if allowed is None else allowed(block)
