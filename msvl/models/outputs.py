@@ -6,6 +6,7 @@ B local batch, N patches, S sentence capacity, C shared channels, M masked patch
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -68,4 +69,5 @@ class Embeddings:
     """[B, C] unit length: the embedding of the masked radiograph, from the reconstruction's own pass."""
     masked_text: Tensor | None = None
     """[B, C] unit length: the embedding of the masked report, from the MLM's own pass."""
-    reconstruction: Reconstruction | None = None
+    reconstruction: Any = None
+    """`Reconstruction` from the model, `ReconstructionSums` once the objectives have summed it up, or None."""

@@ -1,38 +1,22 @@
 """Modality scale, L_mr = L_mae + L_mlm, and the cross-sample term that the commission adds.
 
-b own pairs, G pairs of all ranks, M masked patches, D pixels per patch, K masked-token capacity, V tokens, C channels.
+L_mae is the mean squared error over the masked patches (every image hides the same number), L_mlm the cross entropy
+averaged over the masked tokens of the global batch.
+
+b own pairs, G pairs of all ranks, C channels.
 """
 
 from __future__ import annotations
 
 import torch
-from einops import rearrange, reduce
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from msvl.collectives.reduce import mean, ratio_of_totals
-from msvl.models.outputs import Reconstruction
 from msvl.objectives.config import ModalityScaleConfig
 from msvl.objectives.contrastive import chance_loss, cross_entropy_rows, retrieval_accuracy
 from msvl.objectives.precision import full_precision
+from msvl.objectives.reconstruction import ReconstructionSums, summarised
 from msvl.objectives.scale import LogitScale, ScaleOutput, StepContext
-
-UNUSED = -100
-"""Label of an unused place of the masked-token capacity (transformers' convention)."""
-
-
-def reconstruction_error(reconstruction: Reconstruction) -> Tensor:
-    """Return L_mae: mean squared error over the masked patches of this rank (every image hides the same number)."""
-    error = full_precision(reconstruction.patch_prediction) - full_precision(reconstruction.patch_target)
-    return error.square().mean()
-
-
-def masked_token_loss(reconstruction: Reconstruction) -> Tensor:
-    """Collective. Return L_mlm: cross entropy, mean over the masked tokens of the global batch."""
-    logits = full_precision(rearrange(reconstruction.token_logits, "b k v -> (b k) v"))
-    labels = rearrange(reconstruction.token_labels, "b k -> (b k)")
-    summed = cross_entropy(logits, labels, ignore_index=UNUSED, reduction="sum")
-    return ratio_of_totals(summed, (labels != UNUSED).sum())
 
 
 class ModalityScale(nn.Module):
@@ -51,14 +35,14 @@ class ModalityScale(nn.Module):
 
     def forward(self, context: StepContext) -> ScaleOutput:
         """Collective. Return the weighted sum and its parts."""
-        reconstruction = context.embeddings.reconstruction
-        if reconstruction is None:
+        found = summarised(context.embeddings).reconstruction
+        if found is None:
             raise ValueError("the modality scale needs the reconstruction passes")
         config = self._config
-        image = reconstruction_error(reconstruction)
-        text = masked_token_loss(reconstruction)
+        image = found.error.mean()
+        text = ratio_of_totals(found.token_loss.sum(), found.tokens.sum())
         loss = config.image_weight * image + config.text_weight * text
-        metrics = {"mae": image.detach(), "mlm": text.detach()} | _baselines(reconstruction)
+        metrics = {"mae": image.detach(), "mlm": text.detach()} | _baselines(found)
         if config.cross_sample_weight:
             cross, parts = self._cross_sample(context)
             loss = loss + config.cross_sample_weight * cross
@@ -86,14 +70,11 @@ class ModalityScale(nn.Module):
         }
 
 
-def _baselines(reconstruction: Reconstruction) -> dict[str, Tensor]:
+def _baselines(found: ReconstructionSums) -> dict[str, Tensor]:
     """Collective. Return what predicting the mean patch would cost, and the share of masked tokens guessed right."""
     with torch.no_grad():
-        target = full_precision(reconstruction.patch_target)
-        labels = reconstruction.token_labels
-        used = labels != UNUSED
-        right = (reconstruction.token_logits.argmax(dim=-1) == labels) & used
+        mean_patch = mean(found.target_mean.mean(dim=0))
         return {
-            "mae_mean_patch_error": (target - mean(reduce(target, "b m d -> d", "mean"))).square().mean(),
-            "mlm_accuracy": ratio_of_totals(right.sum(), used.sum()),
+            "mae_mean_patch_error": found.target_square.mean() - mean_patch.square().mean(),
+            "mlm_accuracy": ratio_of_totals(found.right.sum(), found.tokens.sum()),
         }

@@ -31,7 +31,7 @@ class Sizes:
 
 def make_ids(pairs: int, duplicates: str) -> SampleIds:
     sample = torch.arange(pairs) * 7919 + 2**40
-    text, study, patient = sample + 1, sample + 2, sample + 3
+    text, study, patient, read = sample + 1, sample + 2, sample + 3, sample + 4
     if duplicates == "some":
         text[[0, 3, pairs - 1]] = 11
         study[[1, pairs - 2]] = 12
@@ -40,7 +40,7 @@ def make_ids(pairs: int, duplicates: str) -> SampleIds:
         text[: pairs // 2] = 14
         patient[pairs // 2 :] = 15
         patient[0] = 15
-    return SampleIds(sample=sample, text=text, read=text, study=study, patient=patient)
+    return SampleIds(sample=sample, text=text, read=read, study=study, patient=patient)
 
 
 def make_embeddings(sizes: Sizes, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Embeddings:

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from msvl.models.outputs import Embeddings
 from msvl.objectives.config import ModalityScaleConfig
-from msvl.objectives.modality_scale import ModalityScale, masked_token_loss, reconstruction_error
+from msvl.objectives.modality_scale import ModalityScale
 from tests.helpers import reference
 from tests.objectives.batches import Sizes, leaves, make_embeddings, make_ids, trainable, with_leaves
 from tests.objectives.one_rank import as_lists, close, make_context, run_scale
@@ -86,7 +86,12 @@ def test_cross_sample_weight_zero_is_the_papers_objective_to_the_bit() -> None:
     output = run_scale(scale, embeddings, ids)
     parts = embeddings.reconstruction
     assert parts is not None
-    assert torch.equal(output.loss, reconstruction_error(parts) + masked_token_loss(parts))
+    image = (parts.patch_prediction - parts.patch_target).square().mean()
+    labels = parts.token_labels.flatten()
+    text = torch.nn.functional.cross_entropy(
+        parts.token_logits.flatten(0, 1), labels, ignore_index=-100, reduction="sum"
+    )
+    assert torch.equal(output.loss, image + text / (labels != -100).sum())
     assert not list(scale.parameters())
     assert not [name for name in output.metrics if name.startswith("cross_sample")]
     without = replace(embeddings, masked_image=None, masked_text=None)
@@ -107,9 +112,11 @@ def test_unused_places_of_the_token_capacity_take_no_part() -> None:
 
 
 def test_a_batch_without_any_masked_token_gives_zero_and_not_nan() -> None:
-    parts = make_embeddings(SIZES).reconstruction
+    embeddings = make_embeddings(SIZES)
+    parts = embeddings.reconstruction
     assert parts is not None
-    assert masked_token_loss(replace(parts, token_labels=torch.full_like(parts.token_labels, -100))) == 0
+    none = replace(embeddings, reconstruction=replace(parts, token_labels=torch.full_like(parts.token_labels, -100)))
+    assert run_scale(build(), none, make_ids(SIZES.pairs, "none")).metrics["mlm"] == 0
 
 
 def test_the_error_of_the_mean_patch_is_the_variance_of_the_targets_about_it() -> None:

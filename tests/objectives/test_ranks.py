@@ -21,7 +21,9 @@ from tests.objectives.batches import DUPLICATES, Sizes, make_embeddings, make_id
 OFF = {name: {"weight": 0} for name in ("global", "local", "instance", "modality")}
 SCALES: dict[str, dict[str, Any]] = {
     "global": {"global": {"weight": 1}},
+    "global_sigmoid": {"global": {"weight": 1, "loss": "sigmoid", "temperature": 0.1}},
     "local": {"local": {"weight": 1, "tile": 3}},
+    "local_unit_length": {"local": {"weight": 1, "unit_length": True}},
     "local_patches": {"local": {"weight": 1, "tile": 5, "normalise_over": "patches"}},
     "local_mean": {"local": {"weight": 1, "aggregation": "mean"}},
     "instance": {"instance": {"weight": 1, "width": 5}},
