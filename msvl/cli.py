@@ -11,6 +11,7 @@ from msvl.environment import prepare_environment
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("msvl.training.launch", "pretrain on radiograph-report pairs"),
+    "gradcheck": ("msvl.training.gradcheck.cli", "compare losses and gradients of one process and of N ranks"),
     "data": ("msvl.data.cli", "source data sets to shards, and checks"),
     "evaluate": ("msvl.evaluation.cli", "judge a model on held-out data"),
     "report": ("msvl.evaluation.cli", "write report.html and results.json of a run"),

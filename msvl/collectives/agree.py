@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from msvl.collectives.strict import announce
 from msvl.collectives.world import is_distributed, world_size
 
 
@@ -15,6 +16,7 @@ def any_rank(flag: bool, device: torch.device | str = "cpu") -> bool:
     if not is_distributed():
         return flag
     votes = torch.tensor([int(flag)], device=device)
+    announce("all_reduce max", votes)
     dist.all_reduce(votes, op=dist.ReduceOp.MAX)
     return bool(votes.item())
 
@@ -32,6 +34,7 @@ def all_objects(value: Any) -> list[Any]:
     if not is_distributed():
         return [value]
     values: list[Any] = [None] * world_size()
+    announce("all_gather_object")
     dist.all_gather_object(values, value)
     return values
 
@@ -41,6 +44,7 @@ def from_rank_zero(value: Any) -> Any:
     if not is_distributed():
         return value
     box = [value]
+    announce("broadcast_object")
     dist.broadcast_object_list(box, src=0)
     return box[0]
 
@@ -48,4 +52,5 @@ def from_rank_zero(value: Any) -> Any:
 def barrier() -> None:
     """Collective. Wait until every rank is here."""
     if is_distributed():
+        announce("barrier")
         dist.barrier()

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from msvl.collectives.strict import announce
 from msvl.collectives.world import is_distributed, world_size
 
 
@@ -27,6 +28,7 @@ class _Gather(torch.autograd.Function):
         out = gradient.new_empty((gradient.shape[0] // world_size(), *gradient.shape[1:]))
         # torch 2.13 gave it a new name and warns of the old one. Gloo has it as well (since 2.8, any number of ranks).
         reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+        announce("reduce_scatter", gradient)
         reduce_scatter(out, gradient)
         return out
 
@@ -34,6 +36,7 @@ class _Gather(torch.autograd.Function):
 def _all_gather(local: Tensor) -> Tensor:
     out = local.new_empty((world_size() * local.shape[0], *local.shape[1:]))
     all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+    announce("all_gather", local)
     all_gather(out, local)
     return out
 

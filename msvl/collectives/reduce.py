@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from msvl.collectives.strict import announce
 from msvl.collectives.world import is_distributed, world_size
 
 
@@ -13,6 +14,7 @@ def total(local: Tensor) -> Tensor:
     """Collective. Sum over ranks, without gradient."""
     value = local.detach().clone()
     if is_distributed():
+        announce("all_reduce sum", value)
         dist.all_reduce(value)
     return value
 
@@ -35,6 +37,7 @@ def maximum(local: Tensor) -> Tensor:
     """Collective. Elementwise maximum over ranks, without gradient."""
     value = local.detach().clone()
     if is_distributed():
+        announce("all_reduce max", value)
         dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return value
 

@@ -68,6 +68,24 @@ class Batch:
     step: int
     """Optimizer step, counted from 0: keys masks and noise together with the run's seed and `ids.sample`."""
 
+    def split(self, parts: int) -> list[Batch]:
+        """Return `parts` micro-batches of equal size, in order."""
+        size = len(self.keys) // parts
+
+        def rows(part: Any, block: slice) -> Any:
+            return replace(part, **{item.name: getattr(part, item.name)[block] for item in fields(part)})
+
+        return [
+            replace(
+                self,
+                images=self.images[block],
+                tokens=rows(self.tokens, block),
+                ids=rows(self.ids, block),
+                keys=self.keys[block],
+            )
+            for block in (slice(number * size, (number + 1) * size) for number in range(parts))
+        ]
+
     def to(self, device: torch.device | str) -> Batch:
         """Move every tensor to `device`."""
 

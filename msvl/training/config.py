@@ -29,7 +29,10 @@ class TrainConfig(Config):
     global_batch: PositiveInt
     """Pairs per optimizer step over all ranks."""
     micro_batch: PositiveInt | Literal["auto"] = "auto"
-    """Pairs per rank and forward pass; auto is global_batch / ranks."""
+    """Pairs per rank and forward pass; auto is global_batch / ranks. Less memory with smaller ones, see `accumulation`."""
+    accumulation: Literal["cached", "plain"] = "cached"
+    """How several micro-batches per rank make one step. 'cached' gives the gradients of the whole global batch for about a
+    third more time; 'plain' contrasts each micro-batch with itself alone, which is another objective."""
     seed: int = Field(0, ge=0)
     """Seeds parameters, data order, masks and negatives."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -44,6 +47,8 @@ class TrainConfig(Config):
     """Steps between checkpoints."""
     keep: PositiveInt = 2
     """Newest checkpoints kept beside the best one."""
+    check_collectives: bool = False
+    """Before every collective of msvl, compare operation, shape and dtype between ranks (slow; for finding a hang)."""
     timeout_minutes: PositiveFloat = 30.0
     """A collective that waits longer ends the run."""
 

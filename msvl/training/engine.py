@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from msvl.config.errors import ClusterError
 from msvl.data.batch import Batch
+from msvl.training.accumulation import Accumulation, Kind
 from msvl.training.config import PretrainConfig
 from msvl.training.zero import deepspeed_dictionary
 
@@ -22,21 +23,23 @@ from msvl.training.zero import deepspeed_dictionary
 class Engine:
     """A DeepSpeed engine around the root module, and where it runs."""
 
-    def __init__(self, deepspeed: Any, device: torch.device) -> None:
+    def __init__(self, deepspeed: Any, device: torch.device, *, accumulation: Kind) -> None:
         self.deepspeed = deepspeed
         self.device = device
+        self._accumulation = Accumulation(deepspeed, parts=deepspeed.gradient_accumulation_steps(), kind=accumulation)
+        self._kind = accumulation
         self.gradient_norm = float("nan")
         """Norm of the whole gradient before clipping, of the last step."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Collective. Return the losses of this rank's share."""
-        return self.deepspeed(batch.to(self.device))
+        """Collective. Return the losses of this rank's share, for reading only."""
+        return self._accumulation.forward(batch.to(self.device))
 
-    def backward_and_step(self, loss: Tensor, lr: float) -> None:
+    def backward_and_step(self, lr: float) -> None:
         """Collective. Average gradients over ranks, clip, update with learning rate `lr`, forget the gradients."""
         for group in self.deepspeed.optimizer.param_groups:
             group["lr"] = lr * group["lr_share"]
-        self.deepspeed.backward(loss)
+        self._accumulation.backward()
         norm = None
         if self.deepspeed.zero_optimization_stage() == 0:  # DeepSpeed does not tell it without ZeRO
             gradients = [p.grad for p in self.deepspeed.module.parameters() if p.grad is not None]
@@ -55,6 +58,7 @@ class Engine:
             "precision": "bf16" if engine.bfloat16_enabled() else "fp32",
             "micro_batch": engine.train_micro_batch_size_per_gpu(),
             "accumulation": engine.gradient_accumulation_steps(),
+            "accumulation_kind": self._kind if engine.gradient_accumulation_steps() > 1 else "none",
             "gradient_clipping": engine.gradient_clipping(),
             "device": str(self.device),
             "optimizer": type(engine.optimizer).__name__,
@@ -92,11 +96,13 @@ def start_processes(config: PretrainConfig, world: int) -> Any:
     return accelerator
 
 
-def build_engine(accelerator: Any, module: nn.Module, optimizer: torch.optim.Optimizer) -> Engine:
+def build_engine(
+    accelerator: Any, module: nn.Module, optimizer: torch.optim.Optimizer, *, accumulation: Kind = "cached"
+) -> Engine:
     """Collective. Wrap the root module: parameters are broadcast from rank 0, optimizer states sharded by stage."""
     with contextlib.redirect_stdout(io.StringIO()):  # DeepSpeed prints how it loads its op
         deepspeed_engine, _ = accelerator.prepare(module, optimizer)
-    return Engine(deepspeed=deepspeed_engine, device=accelerator.device)
+    return Engine(deepspeed=deepspeed_engine, device=accelerator.device, accumulation=accumulation)
 
 
 def _quiet() -> None:

@@ -65,7 +65,7 @@ def train(
         interval.pairs += len(batch.keys)
         losses = engine.forward(batch)
         stopping = _agree(losses["total"], stop, state.step, engine.device)
-        engine.backward_and_step(losses["total"], _lr(state.step, config))
+        engine.backward_and_step(_lr(state.step, config))
         state = state.advanced()
         last = state.step == config.train.steps or stopping
         if state.step % config.train.log_every == 0 or last:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from msvl.collectives.agree import barrier, from_rank_zero
+from msvl.collectives.strict import check_collectives
 from msvl.collectives.world import rank, world_size
 from msvl.config.errors import CheckpointError
 from msvl.data.packed import PackedSet
@@ -47,6 +48,7 @@ def run_attempt(prepared: Prepared) -> int:
         config.train.threads_per_rank or max(1, (os.cpu_count() or 1) // prepared.rank.local_world_size)
     )
     accelerator = start_processes(config, prepared.rank.world_size)
+    check_collectives(config.train.check_collectives)
     if rank() == 0:
         folder.create()
     barrier()
@@ -54,7 +56,7 @@ def run_attempt(prepared: Prepared) -> int:
     tokeniser = ReportTokeniser(prepared.tokenizer, config.data.report)
     module = build_module(config, prepared.packed, tokeniser)
     optimizer = build_optimizer(module, config.optimizer, offload=config.zero.offload == "cpu")
-    engine = build_engine(accelerator, module, optimizer)
+    engine = build_engine(accelerator, module, optimizer, accumulation=config.train.accumulation)
     state = _restore(engine, prepared)
     return _train(engine, state, prepared, tokeniser, stop)
 
@@ -173,7 +175,12 @@ def first_screen(prepared: Prepared, facts: dict[str, object], state: TrainState
         f"{config.data.image_size} px",
         "  objectives  " + ", ".join(f"{name} x {weight:g}" for name, weight in scales.items()),
         f"  batch       {config.train.global_batch} = {facts['ranks']} ranks x {facts['micro_batch']} x accumulation "
-        f"{facts['accumulation']}",
+        f"{facts['accumulation']}"
+        + {
+            "cached": ", gradients of the whole batch (cached)",
+            "none": "",
+            "plain": ", PLAIN: each micro-batch contrasts with itself alone, which is another objective",
+        }[str(facts["accumulation_kind"])],
         f"  engine      DeepSpeed ZeRO-{facts['zero_stage']}, {facts['precision']}, {facts['device']}, "
         f"{facts['threads_per_rank']} threads per rank",
         f"  steps       {state.step:,} -> {config.train.steps:,} ({epochs:.1f} epochs), judged every "

@@ -9,10 +9,10 @@ from msvl.training.config import PretrainConfig
 
 
 def micro_batch(config: PretrainConfig, world: int) -> int:
-    """Return pairs per rank and step.
+    """Return pairs per rank and forward pass.
 
-    Raises ClusterError when the global batch does not divide over the ranks, with the nearest values that fit, or when
-    the configured micro-batch would need accumulation: plain accumulation of a contrastive loss is another loss.
+    Raises ClusterError when the global batch does not divide over the ranks, or the pairs of a rank over micro-batches,
+    with the nearest values that fit.
     """
     total = config.train.global_batch
     if total % world:
@@ -26,7 +26,7 @@ def micro_batch(config: PretrainConfig, world: int) -> int:
         )
     per_rank = total // world
     micro = config.train.micro_batch
-    if micro == "auto" or micro == per_rank:
+    if micro == "auto":
         return per_rank
     if per_rank % micro:
         fits = [value for value in range(1, per_rank + 1) if per_rank % value == 0]
@@ -35,11 +35,12 @@ def micro_batch(config: PretrainConfig, world: int) -> int:
             f"train.micro_batch {micro} does not divide the {per_rank} pairs per rank (train.global_batch {total} over "
             f"{world} ranks): use {' or '.join(map(str, near))}, or auto"
         )
-    raise ClusterError(
-        f"train.global_batch {total} = {world} ranks x train.micro_batch {micro} x accumulation {per_rank // micro}: "
-        "accumulation above 1 is another objective for a contrastive loss and is not available; use "
-        f"{total // micro} ranks, train.micro_batch={per_rank}, or train.global_batch={world * micro}"
-    )
+    return micro
+
+
+def accumulation_steps(config: PretrainConfig, world: int) -> int:
+    """Return micro-batches per rank and step. Raises ClusterError as `micro_batch` does."""
+    return config.train.global_batch // (world * micro_batch(config, world))
 
 
 def deepspeed_dictionary(config: PretrainConfig, world: int) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def deepspeed_dictionary(config: PretrainConfig, world: int) -> dict[str, Any]:
     return {
         "train_batch_size": config.train.global_batch,
         "train_micro_batch_size_per_gpu": micro_batch(config, world),
-        "gradient_accumulation_steps": 1,
+        "gradient_accumulation_steps": accumulation_steps(config, world),
         # An absent key clips at 1.0.
         "gradient_clipping": config.train.gradient_clipping,
         "steps_per_print": 2**31 - 1,

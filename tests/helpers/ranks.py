@@ -124,6 +124,8 @@ def _serve(rank: int, world: int, store: str, pipe: Connection) -> None:
     import torch
     import torch.distributed as dist
 
+    from msvl.collectives.strict import check_collectives
+
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=world, timeout=timedelta(seconds=120)
@@ -135,6 +137,7 @@ def _serve(rank: int, world: int, store: str, pipe: Connection) -> None:
             return
         try:
             function, args = pickle.loads(order)
+            check_collectives(True)
             answer = pickle.dumps((True, function(*args)))
         except Exception:  # whatever a test's function raises is told to the parent, which raises it
             answer = pickle.dumps((False, traceback.format_exc()))

@@ -44,7 +44,7 @@ def tiny_config(path: Path, *, data: Path, runs: Path, name: str, **sections: di
             "text": {"width": 32, "depth": 1, "heads": 2, "mlp_width": 32, "mask_ratio": 0.3},
         },
         "objectives": {"modality": {"cross_sample_weight": 0.1}},
-        "train": {"steps": 8, "global_batch": 8, "log_every": 1, "save_every": 100, "threads_per_rank": 1,
+        "train": {"steps": 8, "global_batch": 8, "log_every": 1, "save_every": 100, "threads_per_rank": 1, "check_collectives": True,
                   "timeout_minutes": 2},
         "optimizer": {"lr": 1e-3, "warmup_steps": 2},
         "validation": {"every": 1000, "samples": 16, "best_metric": "retrieval.report_r5"},

@@ -59,7 +59,7 @@ class Measured:
     """After all steps (of learning rate 0)."""
 
 
-def configure(stage: int) -> PretrainConfig:
+def configure(stage: int, **train: Any) -> PretrainConfig:
     decoder = {"width": 16, "depth": 1, "heads": 2}
     tree = {
         "run": {"name": "exact"},
@@ -70,7 +70,7 @@ def configure(stage: int) -> PretrainConfig:
             "text": {"width": 32, "depth": 1, "heads": 2, "mlp_width": 32, "mask_ratio": 0.3},
         },
         "objectives": {"local": {"tile": 3}, "modality": {"cross_sample_weight": 0.1}},
-        "train": {"steps": 10, "global_batch": PAIRS, "gradient_clipping": 0.0, "timeout_minutes": 2},
+        "train": {"steps": 10, "global_batch": PAIRS, "gradient_clipping": 0.0, "timeout_minutes": 2, **train},
         "optimizer": {"weight_decay": 0.0},
         "zero": {"stage": stage},
     }
@@ -149,7 +149,7 @@ def one_stage(stage: int, zero_options: dict[str, Any]) -> Measured:
         share = rows_of(global_batch(), list(range(rank(), PAIRS, world_size())))
         losses, gradients = {}, {}
         for name in LOSSES:
-            values = engine.forward(share)
+            values = deepspeed(share)
             # ZeRO-3 keeps a parameter's gradient of the step before where the loss does not reach it (DeepSpeed 0.19).
             # No run changes its loss from step to step; here the zero makes every loss reach every parameter.
             deepspeed.backward(values[name] + 0 * values["total"] if stage == 3 else values[name])

@@ -10,7 +10,7 @@ import pytest
 from msvl.config.errors import ClusterError
 from msvl.config.load import check_config
 from msvl.training.config import PretrainConfig
-from msvl.training.zero import deepspeed_dictionary, micro_batch
+from msvl.training.zero import accumulation_steps, deepspeed_dictionary, micro_batch
 
 
 def config(**train: Any) -> PretrainConfig:
@@ -36,12 +36,11 @@ def test_micro_batch_that_does_not_divide_names_the_nearest() -> None:
         micro_batch(config(micro_batch=15), 2)
 
 
-def test_accumulation_is_refused_with_what_fits() -> None:
-    with pytest.raises(
-        ClusterError,
-        match=r"64 = 2 ranks x train.micro_batch 16 x accumulation 2.*4 ranks.*micro_batch=32.*global_batch=32",
-    ):
-        micro_batch(config(micro_batch=16), 2)
+def test_a_smaller_micro_batch_means_several_per_step() -> None:
+    assert (micro_batch(config(micro_batch=16), 2), accumulation_steps(config(micro_batch=16), 2)) == (16, 2)
+    made = deepspeed_dictionary(config(micro_batch=8), 2)
+    assert (made["train_micro_batch_size_per_gpu"], made["gradient_accumulation_steps"]) == (8, 4)
+    assert made["train_batch_size"] == 64
 
 
 def values(tree: Any) -> list[Any]:

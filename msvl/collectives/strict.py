@@ -1,0 +1,107 @@
+"""Strict collectives: every rank says what it is about to do, and all stop where they would not do the same.
+
+gloo tolerates things that NCCL does not (a tensor that is not contiguous) and the other way round; where ranks differ in
+order or shape, both hang or mix memory. With the check on, the call itself fails and names both call sites.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from msvl.collectives.world import is_distributed, rank, world_size
+from msvl.config.errors import ClusterError
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one rank is about to do."""
+
+    operation: str
+    shape: tuple[int, ...]
+    dtype: str
+    site: str
+    """File, line and function outside this package."""
+
+    def words(self) -> str:
+        """Say it."""
+        return f"{self.operation} of {self.dtype} {list(self.shape)} at {self.site}"
+
+    def agrees(self, other: Call) -> bool:
+        """Whether both are the same collective."""
+        return (self.operation, self.shape, self.dtype) == (other.operation, other.shape, other.dtype)
+
+
+class _Recorder:
+    def __init__(self) -> None:
+        self.on = False
+        self.calls: list[Call] = []
+
+
+_RECORDER = _Recorder()
+
+
+def check_collectives(on: bool) -> None:
+    """Turn the check on or off in this process; every rank must do the same."""
+    _RECORDER.on = on
+    _RECORDER.calls = []
+
+
+def recorded() -> list[Call]:
+    """Return this rank's calls since the check was turned on."""
+    return list(_RECORDER.calls)
+
+
+def announce(operation: str, tensor: Tensor | None = None) -> None:
+    """Collective when the check is on. To be called right before a collective of the process group.
+
+    Raises ClusterError when the tensor is not contiguous or lies on a device that the backend does not serve, or when
+    another rank is about to do something else.
+    """
+    if not (_RECORDER.on and is_distributed()):
+        return
+    call = Call(
+        operation=operation,
+        shape=tuple(tensor.shape) if tensor is not None else (),
+        dtype=str(tensor.dtype).removeprefix("torch.") if tensor is not None else "object",
+        site=_site(),
+    )
+    _RECORDER.calls.append(call)
+    fault = _fault(tensor)
+    answers: list[tuple[Call, str | None]] = [(call, fault)] * world_size()
+    dist.all_gather_object(answers, (call, fault))
+    for number, (theirs, their_fault) in enumerate(answers):
+        if their_fault:
+            raise ClusterError(f"collective {len(_RECORDER.calls)}: rank {number}, {theirs.words()}: {their_fault}")
+        if not call.agrees(theirs):
+            raise ClusterError(
+                f"collective {len(_RECORDER.calls)} differs between ranks: rank {rank()} calls {call.words()}, "
+                f"rank {number} calls {theirs.words()}"
+            )
+
+
+def _fault(tensor: Tensor | None) -> str | None:
+    if tensor is None:
+        return None
+    if not tensor.is_contiguous():
+        return "the tensor is not contiguous; call .contiguous() first"
+    wanted = "cuda" if "nccl" in dist.get_backend() else "cpu"
+    if tensor.device.type not in (wanted, "meta"):
+        return f"the tensor lies on {tensor.device}, the process group serves {wanted}"
+    return None
+
+
+def _site() -> str:
+    own = os.path.dirname(os.path.abspath(__file__))
+    frame = sys._getframe(1)
+    while frame.f_back is not None and (
+        os.path.abspath(frame.f_code.co_filename).startswith(own)
+        or os.path.dirname(torch.__file__) in os.path.abspath(frame.f_code.co_filename)
+    ):
+        frame = frame.f_back
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} ({frame.f_code.co_name})"

@@ -1,0 +1,1 @@
+"""`msvl gradcheck`: one process against N ranks, for our objectives and for anybody's."""

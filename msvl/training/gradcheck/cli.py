@@ -1,0 +1,97 @@
+"""`msvl gradcheck`: does training on N ranks follow the gradient of the loss it claims?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MISTAKE_NAMES = ("detached-gather", "rank-local-negatives", "unscaled")
+
+
+def add_parsers(groups: Any) -> None:
+    """Add `msvl gradcheck`."""
+    parser = groups.add_parser(
+        "gradcheck",
+        help="compare losses and gradients of one process and of N ranks",
+        description="Run a configuration's model and objectives, or anybody's contrastive loss, on one process and on N "
+        "ranks over gloo, and compare values and gradients. Exit code 1 when they differ.",
+        epilog="Examples: msvl gradcheck configs/pretrain/mimic_cxr.yaml --shrink; "
+        "msvl gradcheck --loss open_clip.loss:ClipLoss --ranks 4",
+    )
+    parser.add_argument("config", nargs="?", help="YAML file, see configs/pretrain/")
+    parser.add_argument("--ranks", type=int, default=4, help="processes (default: %(default)s)")
+    parser.add_argument("--shrink", action="store_true", help="make the model small; the objectives stay as they are")
+    parser.add_argument("--pairs", type=int, default=2, help="pairs per rank (default: %(default)s; --loss: 4)")
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="relative, fp32 (default: %(default)s)")
+    parser.add_argument(
+        "--break", dest="broken", choices=MISTAKE_NAMES, help="make a popular mistake, and see it found"
+    )
+    parser.add_argument("--loss", metavar="MODULE:CLASS", help="check this loss instead of a configuration")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="of the loss's constructor, YAML"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="JSON file (default: gradcheck.json in the run's folder, if it is there)"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="change values of the configuration")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, print, store; return 0 when N ranks do what one process does, else 1."""
+    from msvl.config.errors import ConfigError
+
+    if arguments.config and "=" in arguments.config:
+        arguments.overrides.insert(0, arguments.config)
+        arguments.config = None
+    if (arguments.config is None) == (arguments.loss is None):
+        raise ConfigError("msvl gradcheck needs a configuration, or --loss MODULE:CLASS")
+    if arguments.ranks < 2:
+        raise ConfigError(f"--ranks {arguments.ranks}: at least 2, there is nothing to compare otherwise")
+    verdict, out = _foreign(arguments) if arguments.loss else _own(arguments)
+    sys.stdout.write(verdict.table() + "\n\n" + "\n".join(verdict.sentences()) + "\n")
+    if out is not None:
+        out.write_text(json.dumps(verdict.as_json(), indent=1) + "\n", encoding="utf-8")
+        sys.stdout.write(f"Wrote {out}\n")
+    return 0 if verdict.right else 1
+
+
+def _own(arguments: argparse.Namespace) -> tuple[Any, Path | None]:
+    from msvl.config.load import load_config
+    from msvl.training.config import PretrainConfig
+    from msvl.training.gradcheck.compare import compare
+    from msvl.training.gradcheck.own import measure, parameter_groups, shrink
+    from msvl.training.gradcheck.processes import run_processes
+
+    config = load_config(arguments.config, arguments.overrides, PretrainConfig)
+    tree = config.model_dump(mode="json", by_alias=True)
+    tree = shrink(tree) if arguments.shrink else tree
+    pairs = arguments.ranks * arguments.pairs
+    one = run_processes(1, measure, tree, pairs, None)[0]
+    many = run_processes(arguments.ranks, measure, tree, pairs, arguments.broken)[0]
+    groups = parameter_groups(list(next(iter(one.gradients.values()))))
+    folder = Path(config.run.folder) / config.run.name
+    out = arguments.out or (folder / "gradcheck.json" if folder.is_dir() else None)
+    return compare(one, many, ranks=arguments.ranks, tolerance=arguments.tolerance, groups=groups), out
+
+
+def _foreign(arguments: argparse.Namespace) -> tuple[Any, Path | None]:
+    from msvl.training.gradcheck.compare import compare
+    from msvl.training.gradcheck.foreign import PAIRS_PER_RANK, foreign_groups, load_class, measure_foreign
+    from msvl.training.gradcheck.processes import run_processes
+
+    load_class(arguments.loss)
+    options = {}
+    for word in arguments.option:
+        name, _, value = word.partition("=")
+        options[name] = yaml.safe_load(value)
+    pairs = arguments.ranks * PAIRS_PER_RANK
+    one = run_processes(1, measure_foreign, arguments.loss, options, pairs)[0]
+    many = run_processes(arguments.ranks, measure_foreign, arguments.loss, options, pairs)[0]
+    groups = foreign_groups(list(one.gradients["loss"]))
+    return compare(one, many, ranks=arguments.ranks, tolerance=arguments.tolerance, groups=groups), arguments.out

@@ -1,0 +1,96 @@
+"""Anybody's contrastive loss, named by import path: two linear encoders, one process, and N ranks under plain averaging."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from msvl.collectives.reduce import mean, mean_of
+from msvl.collectives.world import rank, world_size
+from msvl.config.errors import ConfigError
+from msvl.training.gradcheck.compare import Measured
+
+WIDTH, CHANNELS, PAIRS_PER_RANK = 12, 8, 4
+
+
+def load_class(path: str) -> type:
+    """Return the class that `package.module:Class` names.
+
+    Raises:
+        ConfigError: It cannot be imported.
+    """
+    module, colon, name = path.partition(":")
+    if not colon:
+        raise ConfigError(f"--loss {path}: expected package.module:Class")
+    sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"--loss {path} cannot be imported: {error}") from error
+
+
+class _Pairs(nn.Module):
+    """Two encoders and the logit scale that a loss may ask for."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.image, self.text = nn.Linear(WIDTH, CHANNELS), nn.Linear(WIDTH, CHANNELS)
+        self.logit_scale, self.logit_bias = nn.Parameter(torch.tensor([2.0])), nn.Parameter(torch.tensor([-2.0]))
+        self.loss = loss
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        features = [
+            nn.functional.normalize(encoder(value), dim=-1)
+            for encoder, value in ((self.image, image), (self.text, text))
+        ]
+        wanted = inspect.signature(self.loss.forward).parameters
+        extra = {}
+        if "logit_scale" in wanted:
+            extra["logit_scale"] = self.logit_scale.exp().squeeze()
+        if "logit_bias" in wanted:
+            extra["logit_bias"] = self.logit_bias.squeeze()
+        found = self.loss(*features, **extra)
+        if isinstance(found, dict):
+            found = found.get("loss", sum(found.values()))
+        return found
+
+
+def measure_foreign(path: str, options: dict[str, Any], pairs: int) -> Measured:
+    """Collective. Return the loss and the averaged gradients of this world's share of one batch.
+
+    Args:
+        path: package.module:Class. Built with `options`, and with `rank` and `world_size` where its constructor takes
+            them; called with image and text features [b, C] of unit length, and logit_scale and logit_bias where it
+            takes them.
+        options: Of the constructor.
+        pairs: Of the global batch.
+    """
+    kind = load_class(path)
+    taken = inspect.signature(kind).parameters
+    known = {name: value for name, value in (("rank", rank()), ("world_size", world_size())) if name in taken}
+    torch.manual_seed(1)
+    module = _Pairs(kind(**known, **options))
+    generator = torch.Generator().manual_seed(2)
+    shared = torch.randn(pairs, WIDTH, generator=generator)
+    image = shared + 0.5 * torch.randn(pairs, WIDTH, generator=generator)
+    text = shared + 0.5 * torch.randn(pairs, WIDTH, generator=generator)
+    block = slice(rank() * pairs // world_size(), (rank() + 1) * pairs // world_size())
+    value = module(image[block], text[block])
+    value.backward()
+    gradients = {name: mean(torch.zeros_like(p) if p.grad is None else p.grad) for name, p in module.named_parameters()}
+    return Measured(losses=mean_of({"loss": value}), gradients={"loss": gradients})
+
+
+def foreign_groups(names: list[str]) -> dict[str, str]:
+    """Return parameter -> the words for its group."""
+    known = {"image.": "encoder", "text.": "encoder", "logit_scale": "logit_scale", "logit_bias": "logit_bias"}
+    return {
+        name: next((group for prefix, group in known.items() if name.startswith(prefix)), "the loss's own parameters")
+        for name in names
+    }

@@ -1,0 +1,71 @@
+"""`msvl gradcheck`, typed as a user types it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.runs import ROOT, Finished, execute
+
+pytestmark = pytest.mark.ranks
+LOSSES = "tests.training.gradcheck.losses"
+CONFIG = str(ROOT / "configs" / "pretrain" / "mimic_cxr.yaml")
+
+
+def gradcheck(*words: str) -> Finished:
+    return execute([sys.executable, "-m", "msvl.cli", "gradcheck", *words], limit=200)
+
+
+@pytest.mark.evidence("`msvl gradcheck` finds the shipped objectives exact on 4 ranks", how="gloo")
+def test_the_shipped_objectives_are_exact_on_four_ranks(tmp_path: Path) -> None:
+    done = gradcheck(CONFIG, "--shrink", "--ranks", "4", "--out", str(tmp_path / "g.json"))
+    assert done.code == 0, done.output
+    assert "4 ranks give the losses and gradients of one process" in done.output
+    stored = json.loads((tmp_path / "g.json").read_text())
+    assert stored["right"] is True
+    assert set(stored["values"]) == {"global", "local", "instance", "modality", "total"}
+    assert {line["group"] for line in stored["lines"]} >= {"image encoder", "text encoder", "projections", "decoders"}
+
+
+@pytest.mark.evidence("`msvl gradcheck --break` runs popular mistakes and finds each", how="gloo")
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ("detached-gather", "image encoder gradients"),
+        ("rank-local-negatives", "global: the value is"),
+        ("unscaled", "the mix with other losses changes with the number of GPUs"),
+    ],
+)
+def test_a_popular_mistake_is_found(mistake: str, words: str) -> None:
+    done = gradcheck(CONFIG, "--shrink", "--ranks", "2", "--break", mistake)
+    assert done.code == 1, done.output
+    assert words in done.output
+    assert "WRONG" in done.output
+
+
+@pytest.mark.evidence("`msvl gradcheck --loss` says in words what anybody's loss does on N ranks", how="gloo")
+def test_a_loss_of_ones_own() -> None:
+    assert gradcheck("--loss", f"{LOSSES}:Exact", "--ranks", "4").code == 0
+    done = gradcheck("--loss", f"{LOSSES}:WithoutGradient", "--ranks", "4", "--option", "factor=1.0")
+    assert done.code == 1, done.output
+    assert "encoder gradients x 0.25, logit_scale gradients are exact" in done.output
+    assert "the mix with other losses changes with the number of GPUs" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "needs a configuration, or --loss"),
+        (("--loss", "nowhere.at:All"), "cannot be imported"),
+        (("--loss", "math"), "expected package.module:Class"),
+        ((CONFIG, "--ranks", "1"), "at least 2"),
+    ],
+)
+def test_mistakes_of_typing(words: tuple[str, ...], message: str) -> None:
+    done = gradcheck(*words)
+    assert done.code == 2
+    assert message in done.output
+    assert "Traceback" not in done.output
