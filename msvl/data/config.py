@@ -33,6 +33,10 @@ class ReportConfig(Config):
     """L, token capacity (MGCA: 112); what is beyond is cut at a sentence's end where possible."""
     max_sentences: PositiveInt = 12
     """S, sentence capacity."""
+    unit: Literal["sentence", "word"] = "sentence"
+    """What the local scale aligns with patches in training: sentences (the paper) or words (GLoRIA)."""
+    max_words: PositiveInt = 96
+    """S when the unit is a word (GLoRIA: 97)."""
     min_words: PositiveInt = 2
     """Shorter sentences are dropped (GLoRIA drops one-word sentences)."""
     sentence_sampling: Literal["all", "shuffle", "random_subset"] = "all"

@@ -83,7 +83,7 @@ class BatchReader:
             keys.append(key)
         return Batch(
             images=torch.from_numpy(images),
-            tokens=self._tokeniser.encode(texts).trimmed(),
+            tokens=self._tokeniser.encode(texts, unit=self._config.report.unit).trimmed(),
             ids=_ids(keys, metas, texts),
             keys=tuple(keys),
             step=step,

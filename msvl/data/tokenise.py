@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,16 @@ from msvl.data.config import ReportConfig
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 FILE = "tokenizer.json"
+
+
+Unit = Literal["sentence", "word"]
+
+
+class _Encoded(NamedTuple):
+    """A sentence: its tokens, and for each the unit of the sentence that it belongs to."""
+
+    tokens: list[int]
+    units: list[int]
 
 
 class ReportTokeniser:
@@ -39,23 +50,30 @@ class ReportTokeniser:
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (known[token] for token in SPECIAL)
         self.vocab_size = self._tokenizer.get_vocab_size()
 
-    def encode(self, reports: Sequence[Sequence[str]]) -> Tokens:
+    def encode(self, reports: Sequence[Sequence[str]], *, unit: Unit = "sentence") -> Tokens:
         """Tokenise reports given as lists of sentences (at least one, not empty).
 
-        Sentences beyond the capacity of S sentences or L tokens are left out whole; a first sentence that is too long by
-        itself is cut.
+        Sentences beyond the capacity of S units or L tokens are left out whole; a first sentence that is too long by itself
+        is cut.
+
+        Args:
+            reports: Lists of sentences.
+            unit: What `sentence_index` and `sentence_mask` count.
         """
         flat = [sentence.lower() for report in reports for sentence in report]
         encoded = iter(self._tokenizer.encode_batch(flat, add_special_tokens=False))
-        length, places = self._config.max_tokens, self._config.max_sentences
+        length = self._config.max_tokens
+        places = self._config.max_words if unit == "word" else self._config.max_sentences
         ids = np.full((len(reports), length), self.pad_id, dtype=np.int64)
         attention = np.zeros_like(ids)
-        sentence = np.full_like(ids, -1)
+        index = np.full_like(ids, -1)
         filled = np.zeros((len(reports), places), dtype=bool)
         for row, report in enumerate(reports):
-            used = self._fill(ids[row], sentence[row], filled[row], [next(encoded).ids for _ in report])
+            sentences = [_Encoded(one.ids, one.word_ids if unit == "word" else [0] * len(one.ids))
+                         for one in (next(encoded) for _ in report)]  # fmt: skip
+            used = self._fill(ids[row], index[row], filled[row], sentences)
             attention[row, :used] = 1
-        return Tokens(*(torch.from_numpy(array) for array in (ids, attention, sentence, filled)))
+        return Tokens(*(torch.from_numpy(array) for array in (ids, attention, index, filled)))
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tokens:
         """Tokenise prompts, each a report of one sentence."""
@@ -72,23 +90,24 @@ class ReportTokeniser:
         else:
             save_tokenizer(self._tokenizer, folder)
 
-    def _fill(self, ids: np.ndarray, sentence: np.ndarray, filled: np.ndarray, encoded: list[list[int]]) -> int:
+    def _fill(self, ids: np.ndarray, index: np.ndarray, filled: np.ndarray, sentences: list[_Encoded]) -> int:
         ids[0], used, place = self.cls_id, 1, 0
         room = len(ids) - 1
-        for tokens in encoded:
-            if not tokens or place == len(filled):
+        for tokens, units in sentences:
+            if not tokens:
                 continue
-            if used + len(tokens) > room:
+            count = len(tokens)
+            if used + count > room or place + units[-1] + 1 > len(filled):
                 if place:
                     break
-                tokens = tokens[: room - used]
-            ids[used : used + len(tokens)] = tokens
-            sentence[used : used + len(tokens)] = place
-            filled[place] = True
-            used += len(tokens)
-            place += 1
+                count = sum(unit < len(filled) for unit in units[: room - used])
+            ids[used : used + count] = tokens[:count]
+            index[used : used + count] = np.asarray(units[:count]) + place
+            used += count
+            place += units[count - 1] + 1
         if place == 0:
             raise ValueError("a report without a token")
+        filled[:place] = True
         ids[used] = self.sep_id
         return used + 1
 

@@ -19,8 +19,8 @@ from torch.nn.functional import logsigmoid
 from msvl.objectives.blocks import row_blocks
 from msvl.objectives.contrastive import EXCLUDED
 
-AllowedRows = Callable[[slice], Tensor]
-"""Rows of own pairs -> [r, G] bool: which pairs take part. Own places are always allowed."""
+PairRows = Callable[[slice], Tensor]
+"""Rows of own pairs -> [r, G] bool. Own places are always among them."""
 
 
 class Rows(NamedTuple):
@@ -31,16 +31,18 @@ class Rows(NamedTuple):
     columns: Tensor
     """[G] log-sum-exp over own images: this rank's part of the report side."""
     positive: Tensor
-    """[b] logit of the own report."""
+    """[b] logit of the own report, or the mean over its positives."""
     candidates: Tensor
     """[b] number of reports that take part; no gradient."""
     best_other: Tensor
-    """[b] largest logit of another report; no gradient."""
+    """[b] largest logit of a report that is no positive; no gradient."""
     total: Tensor
     """[b] sum of the logits that take part; no gradient."""
 
 
-def two_way_rows(image: Tensor, text: Tensor, scale: Tensor, own: Tensor, allowed: AllowedRows | None) -> Rows:
+def two_way_rows(
+    image: Tensor, text: Tensor, scale: Tensor, own: Tensor, allowed: PairRows | None, positives: PairRows | None = None
+) -> Rows:
     """Return log-sum-exps and statistics of the logits scale * image @ text^T.
 
     Args:
@@ -48,15 +50,22 @@ def two_way_rows(image: Tensor, text: Tensor, scale: Tensor, own: Tensor, allowe
         text: [G, C].
         scale: [1].
         own: [b] columns of the own reports.
-        allowed: None takes every pair.
+        allowed: Pairs that take part; None takes every pair.
+        positives: Among them; None is the own pair alone.
     """
-    return Rows(*_TwoWayRows.apply(image, text, scale, own, allowed))
+    return Rows(*_TwoWayRows.apply(image, text, scale, own, allowed, positives))
 
 
 def sigmoid_rows(
-    image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, own: Tensor, allowed: AllowedRows | None
+    image: Tensor,
+    text: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    own: Tensor,
+    allowed: PairRows | None,
+    positives: PairRows | None = None,
 ) -> Tensor:
-    """Return [b]: per own image the sum over reports of -log sigmoid(y (scale * cosine + bias)), y = 1 for its own, else -1.
+    """Return [b]: per own image the sum over reports of -log sigmoid(y (scale * cosine + bias)), y = 1 for positives.
 
     Args:
         image: [b, C], at least fp32.
@@ -64,16 +73,23 @@ def sigmoid_rows(
         scale: [1].
         bias: [1].
         own: [b] columns of the own reports.
-        allowed: None takes every pair.
+        allowed: Pairs that take part; None takes every pair.
+        positives: Among them; None is the own pair alone. y is -1 elsewhere.
     """
-    losses: Tensor = _SigmoidRows.apply(image, text, scale, bias, own, allowed)
+    losses: Tensor = _SigmoidRows.apply(image, text, scale, bias, own, allowed, positives)
     return losses
 
 
 class _TwoWayRows(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, own: Tensor, allowed: AllowedRows | None
+        ctx: Any,
+        image: Tensor,
+        text: Tensor,
+        scale: Tensor,
+        own: Tensor,
+        allowed: PairRows | None,
+        positives: PairRows | None,
     ) -> tuple[Tensor, ...]:
         rows, positive, best_other, total = (image.new_empty(len(image)) for _ in range(4))
         candidates = image.new_full((len(image),), float(len(text)))
@@ -88,11 +104,17 @@ class _TwoWayRows(torch.autograd.Function):
                 logits.masked_fill_(~mask, EXCLUDED)
             rows[block] = logits.logsumexp(dim=1)
             columns = torch.logaddexp(columns, logits.logsumexp(dim=0))
-            places = own[block].unsqueeze(1)
-            positive[block] = logits.gather(1, places).squeeze(1)
-            best_other[block] = logits.scatter_(1, places, EXCLUDED).amax(dim=1)
+            if positives is None:
+                places = own[block].unsqueeze(1)
+                positive[block] = logits.gather(1, places).squeeze(1)
+                logits.scatter_(1, places, EXCLUDED)
+            else:
+                chosen = positives(block)
+                positive[block] = (logits * chosen).sum(dim=1) / chosen.sum(dim=1)
+                logits.masked_fill_(chosen, EXCLUDED)
+            best_other[block] = logits.amax(dim=1)
         ctx.save_for_backward(image, text, scale, own, rows, columns)
-        ctx.allowed = allowed
+        ctx.allowed, ctx.positives = allowed, positives
         ctx.mark_non_differentiable(candidates, best_other, total)
         return rows, columns, positive, candidates, best_other, total
 
@@ -109,26 +131,40 @@ class _TwoWayRows(torch.autograd.Function):
                 logits.masked_fill_(~ctx.allowed(block), EXCLUDED)
             gradient = (logits - rows[block].unsqueeze(1)).exp_().mul_(row_gradient[block].unsqueeze(1))
             gradient.addcmul_(logits.sub_(columns).exp_(), column_gradient)
-            gradient.scatter_add_(1, own[block].unsqueeze(1), positive_gradient[block].unsqueeze(1))
+            pull = positive_gradient[block].unsqueeze(1)
+            if ctx.positives is None:
+                gradient.scatter_add_(1, own[block].unsqueeze(1), pull)
+            else:
+                chosen = ctx.positives(block)
+                gradient.addcmul_(chosen.to(gradient.dtype), pull / chosen.sum(dim=1, keepdim=True))
             # The gradient of the unscaled product, times the scale at the end.
             torch.mm(gradient, text, out=image_gradient[block])
             text_gradient.addmm_(gradient.T, image[block])
         scale_gradient = (image_gradient * image).sum().reshape(1)
-        return image_gradient.mul_(scale), text_gradient.mul_(scale), scale_gradient, None, None
+        return image_gradient.mul_(scale), text_gradient.mul_(scale), scale_gradient, None, None, None
 
 
 class _SigmoidRows(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, own: Tensor, allowed: AllowedRows | None
+        ctx: Any,
+        image: Tensor,
+        text: Tensor,
+        scale: Tensor,
+        bias: Tensor,
+        own: Tensor,
+        allowed: PairRows | None,
+        positives: PairRows | None,
     ) -> Tensor:
         losses = image.new_empty(len(image))
         for block in row_blocks(len(image), len(text)):
-            logits, signs, mask = _signed(image, text, scale, bias, own, allowed, block)
+            logits = scale * (image[block] @ text.T) + bias
+            signs = _signs(own, positives, block, like=logits)
+            mask = None if allowed is None else allowed(block)
             found = -logsigmoid(signs * logits)
             losses[block] = (found if mask is None else found * mask).sum(dim=1)
         ctx.save_for_backward(image, text, scale, bias, own)
-        ctx.allowed = allowed
+        ctx.allowed, ctx.positives = allowed, positives
         return losses
 
     @staticmethod
@@ -138,20 +174,20 @@ class _SigmoidRows(torch.autograd.Function):
         image_gradient, text_gradient = torch.empty_like(image), torch.zeros_like(text)
         bias_gradient = torch.zeros_like(bias)
         for block in row_blocks(len(image), len(text)):
-            logits, signs, mask = _signed(image, text, scale, bias, own, ctx.allowed, block)
+            logits = scale * (image[block] @ text.T) + bias
+            signs = _signs(own, ctx.positives, block, like=logits)
             gradient = -signs * torch.sigmoid(-signs * logits) * incoming[block].unsqueeze(1)
-            if mask is not None:
-                gradient = gradient * mask
+            if ctx.allowed is not None:
+                gradient = gradient * ctx.allowed(block)
             bias_gradient += gradient.sum()
             torch.mm(gradient, text, out=image_gradient[block])
             text_gradient.addmm_(gradient.T, image[block])
         scale_gradient = (image_gradient * image).sum().reshape(1)
-        return image_gradient.mul_(scale), text_gradient.mul_(scale), scale_gradient, bias_gradient, None, None
+        return image_gradient.mul_(scale), text_gradient.mul_(scale), scale_gradient, bias_gradient, None, None, None
 
 
-def _signed(
-    image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, own: Tensor, allowed: AllowedRows | None, block: slice
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    logits = scale * (image[block] @ text.T) + bias
-    signs = torch.full_like(logits, -1.0).scatter_(1, own[block].unsqueeze(1), 1.0)
-    return logits, signs, None if allowed is None else allowed(block)
+def _signs(own: Tensor, positives: PairRows | None, block: slice, *, like: Tensor) -> Tensor:
+    """Return [r, G]: 1 at positives, -1 elsewhere."""
+    if positives is None:
+        return torch.full_like(like, -1.0).scatter_(1, own[block].unsqueeze(1), 1.0)
+    return 2 * positives(block).to(like.dtype) - 1

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from msvl.config.base import Config
 
-Duplicates = Literal["exclude", "keep"]
+Duplicates = Literal["exclude", "positive", "keep"]
 DUPLICATES_DOC = """What other samples of the same report text, study or patient do in a contrastive denominator:
-'exclude' takes them out (58 % of real IMPRESSIONs share their text with another report), 'keep' makes them
-negatives."""
+'exclude' takes them out (58 % of real IMPRESSIONs share their text with another report; the default, because one of two
+equal texts need not fit the other's image in what it leaves unsaid), 'positive' makes samples that read the same text
+further positives and takes the rest out, 'keep' makes them negatives (the published losses)."""
 
 
 class GlobalScaleConfig(Config):
@@ -79,20 +80,38 @@ class ModalityScaleConfig(Config):
     """Weight of the masked-against-unmasked contrast per modality inside L_mr; 0 is the paper's objective exactly."""
     temperature: PositiveFloat = 0.07
     """Initial temperature of the cross-sample term, learnable."""
-    duplicates: Duplicates = "exclude"
-    """See DUPLICATES_DOC."""
+    duplicates: Literal["exclude", "keep"] = "exclude"
+    """See DUPLICATES_DOC; two images of equal reports are no positives of each other."""
+
+
+class CustomObjectiveConfig(Config):
+    """An objective of the user's own."""
+
+    class_: str = Field(alias="class")
+    """Import path `package.module:Class` of a module built with `channels`, `seed` and the options, whose forward takes a
+    `StepContext` and returns a `ScaleOutput` (msvl/objectives/scale.py)."""
+    weight: NonNegativeFloat = 1.0
+    """In the total."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Of its constructor."""
 
 
 class ObjectivesConfig(Config):
-    """The weighted sum L = l1 L_g + l2 L_l + l3 L_im + l4 L_mr."""
+    """The weighted sum L = l1 L_g + l2 L_l + l3 L_im + l4 L_mr, and objectives of the user's own."""
 
     global_: GlobalScaleConfig = Field(GlobalScaleConfig(), alias="global")
     local: LocalScaleConfig = LocalScaleConfig()
     instance: InstanceScaleConfig = InstanceScaleConfig()
     modality: ModalityScaleConfig = ModalityScaleConfig()
+    custom: dict[str, CustomObjectiveConfig] = Field(default_factory=dict)
+    """Name -> objective. `msvl gradcheck` checks it with the others."""
 
     @model_validator(mode="after")
     def _check(self) -> ObjectivesConfig:
-        if not any(section.weight for section in (self.global_, self.local, self.instance, self.modality)):
+        taken = sorted(set(self.custom) & {"global", "local", "instance", "modality", "total"})
+        if taken:
+            raise ValueError(f"custom: the name '{taken[0]}' is taken, choose another")
+        sections = (self.global_, self.local, self.instance, self.modality, *self.custom.values())
+        if not any(section.weight for section in sections):
             raise ValueError("every scale has weight 0, so nothing would be trained: set a scale's weight above 0")
         return self

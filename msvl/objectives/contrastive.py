@@ -16,13 +16,17 @@ EXCLUDED = -1.0e9
 """Logit of a pair that takes no part: its exponential is exactly 0 in fp32, and unlike -inf it never makes NaN."""
 
 
-def symmetric_cross_entropy(logits: Tensor, own: Tensor, allowed: Tensor | None) -> Tensor:
+def symmetric_cross_entropy(
+    logits: Tensor, own: Tensor, allowed: Tensor | None, positives: Tensor | None = None
+) -> Tensor:
     """Collective. Return this rank's share of InfoNCE in both directions, summed.
 
     Args:
         logits: [b, G], own images against all reports.
         own: [b] columns of the own reports.
         allowed: [b, G] bool, pairs that take part in the denominators; None is all. Must be symmetric over the batch.
+        positives: [b, G] bool, an equivalence over the batch and a part of `allowed`: the mean of -log softmax over them
+            takes the place of the own pair's. None is the own pair alone.
 
     Returns:
         Scalar: mean over own images of -log softmax over the row, plus mean over own reports of -log softmax over the
@@ -31,6 +35,8 @@ def symmetric_cross_entropy(logits: Tensor, own: Tensor, allowed: Tensor | None)
     if allowed is not None:
         logits = logits.masked_fill(~allowed, EXCLUDED)
     positive = logits.gather(1, own.unsqueeze(1)).squeeze(1)
+    if positives is not None:  # groups are equally large in a row and in a column, so both sums over all are one
+        positive = (logits * positives).sum(dim=1) / positives.sum(dim=1)
     rows = logits.logsumexp(dim=1)
     columns = gather(logits.logsumexp(dim=0).unsqueeze(0)).logsumexp(dim=0)
     return (rows - positive).mean() + (columns[own] - positive).mean()

@@ -5,6 +5,7 @@ b pairs of this rank, G = W * b pairs of all ranks, S sentence capacity, C chann
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,9 @@ from msvl.data.batch import SampleIds
 from msvl.models.outputs import Embeddings
 from msvl.objectives.blocks import row_blocks
 from msvl.objectives.precision import full_precision
+
+PairRows = Callable[..., Tensor]
+"""Rows of own pairs (a slice; all by default) -> [r, G] bool."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,22 @@ class Gathered:
     def allowed(self, rows: slice = slice(None)) -> Tensor:
         """Return [r, G] bool for these own pairs: pairs of different text, study and patient, and each pair's own place."""
         return distinct_pairs(self.own_ids, self.ids, self.own, rows)
+
+    def reading_the_same(self, rows: slice = slice(None)) -> Tensor:
+        """Return [r, G] bool for these own pairs: pairs that read the same text, each pair's own place among them."""
+        return self.own_ids.read[rows].unsqueeze(1) == self.ids.read.unsqueeze(0)
+
+    def taking_part(self, duplicates: str) -> tuple[PairRows | None, PairRows | None]:
+        """Return which pairs stand in a denominator and which are positives; None is all, and the own pair alone.
+
+        Args:
+            duplicates: 'exclude', 'positive' or 'keep', see `DUPLICATES_DOC`.
+        """
+        if duplicates == "keep":
+            return None, None
+        if duplicates == "exclude":
+            return self.allowed, None
+        return (lambda rows=slice(None): self.allowed(rows) | self.reading_the_same(rows)), self.reading_the_same
 
     def allowed_share(self) -> Tensor:
         """Return the share of pairs that are allowed, block by block."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from msvl.collectives.gather import gather
 from msvl.collectives.reduce import ratio_of_totals
-from msvl.objectives.chunked import AllowedRows, Rows, sigmoid_rows, two_way_rows
+from msvl.objectives.chunked import Rows, sigmoid_rows, two_way_rows
 from msvl.objectives.config import GlobalScaleConfig
 from msvl.objectives.gathering import Gathered
 from msvl.objectives.precision import full_precision
@@ -23,7 +23,7 @@ class GlobalScale(nn.Module):
 
     def __init__(self, config: GlobalScaleConfig, *, channels: int, seed: int) -> None:
         super().__init__()
-        self._exclude = config.duplicates == "exclude"
+        self._duplicates = config.duplicates
         self.scale = LogitScale(config.temperature)
         self.bias = nn.Parameter(torch.tensor([config.sigmoid_bias])) if config.loss == "sigmoid" else None
 
@@ -31,20 +31,18 @@ class GlobalScale(nn.Module):
         """Collective. Return the loss of own images against all reports and of own reports against all images."""
         gathered, image = context.gathered, full_precision(context.embeddings.image)
         scale = self.scale()
-        allowed = gathered.allowed if self._exclude else None
         if self.bias is not None:
-            return self._sigmoid(image, gathered, scale, full_precision(self.bias), allowed)
-        found = two_way_rows(image, gathered.text, scale, gathered.own, allowed)
+            return self._sigmoid(image, gathered, scale, full_precision(self.bias))
+        found = two_way_rows(image, gathered.text, scale, gathered.own, *gathered.taking_part(self._duplicates))
         columns = gather(found.columns.unsqueeze(0)).logsumexp(dim=0)
         loss = (found.rows - found.positive).mean() + (columns[gathered.own] - found.positive).mean()
         return ScaleOutput(loss=loss, metrics=_metrics(found, scale))
 
-    def _sigmoid(
-        self, image: Tensor, gathered: Gathered, scale: Tensor, bias: Tensor, allowed: AllowedRows | None
-    ) -> ScaleOutput:
-        loss = sigmoid_rows(image, gathered.text, scale, bias, gathered.own, allowed).mean()
+    def _sigmoid(self, image: Tensor, gathered: Gathered, scale: Tensor, bias: Tensor) -> ScaleOutput:
+        pairs = gathered.taking_part(self._duplicates)
+        loss = sigmoid_rows(image, gathered.text, scale, bias, gathered.own, *pairs).mean()
         with torch.no_grad():
-            found = two_way_rows(image, gathered.text, scale, gathered.own, allowed)
+            found = two_way_rows(image, gathered.text, scale, gathered.own, *pairs)
         metrics = _metrics(found, scale)
         del metrics["global_chance"]  # of the softmax
         return ScaleOutput(loss=loss, metrics=metrics | {"global_logit_bias": bias.detach().squeeze()})

@@ -31,7 +31,7 @@ class LocalScale(nn.Module):
         gathered, config = context.gathered, self._config
         if gathered.sentences is None:
             raise ValueError("the local scale needs gathered sentences")
-        allowed = gathered.allowed() if config.duplicates == "exclude" else None
+        allowed, positives = (rows and rows() for rows in gathered.taking_part(config.duplicates))
         patches = full_precision(context.embeddings.patches)
         scores = matching_scores(
             patches,
@@ -46,7 +46,7 @@ class LocalScale(nn.Module):
         if config.aggregation == "mean":
             scores = scores - gathered.sentence_mask.sum(dim=1).to(scores.dtype).log()
         logits = config.logit_scale * scores
-        loss = symmetric_cross_entropy(logits, gathered.own, allowed)
+        loss = symmetric_cross_entropy(logits, gathered.own, allowed, positives)
         metrics = similarity_metrics(logits, gathered.own, allowed, name="local")
         counts = context.embeddings.sentence_mask.sum(dim=1)
         metrics["one_sentence_share"] = (counts == 1).float().mean()

@@ -6,9 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from msvl.config.errors import ConfigError
+from msvl.config.imports import load_class
 from msvl.data.batch import SampleIds
 from msvl.models.outputs import Embeddings
-from msvl.objectives.config import ObjectivesConfig
+from msvl.objectives.config import CustomObjectiveConfig, ObjectivesConfig
 from msvl.objectives.gathering import gather_embeddings
 from msvl.objectives.global_scale import GlobalScale
 from msvl.objectives.instance_scale import InstanceScale
@@ -37,10 +39,15 @@ class Objectives(nn.Module):
             "instance": config.instance,
             "modality": config.modality,
         }
-        self.weights = {name: section.weight for name, section in sections.items() if section.weight}
+        self.weights = {name: section.weight for name, section in (sections | config.custom).items() if section.weight}
         # nn.ModuleDict takes 'global' as a key only with a suffix that keeps attribute access legal Python.
         self.scales = nn.ModuleDict(
-            {f"{name}_scale": OBJECTIVES[name](sections[name], channels=channels, seed=seed) for name in self.weights}
+            {
+                f"{name}_scale": _build(config.custom[name], channels=channels, seed=seed)
+                if name in config.custom
+                else OBJECTIVES[name](sections[name], channels=channels, seed=seed)
+                for name in self.weights
+            }
         )
 
     @property
@@ -70,3 +77,10 @@ class Objectives(nn.Module):
         for term in weighted[1:]:
             total = total + term
         return {"total": total, **losses, **metrics}
+
+
+def _build(config: CustomObjectiveConfig, *, channels: int, seed: int) -> nn.Module:
+    built = load_class(config.class_, where="objectives.custom")(channels=channels, seed=seed, **config.options)
+    if not isinstance(built, nn.Module):
+        raise ConfigError(f"objectives.custom {config.class_} is no torch.nn.Module")
+    return built

@@ -164,7 +164,7 @@ def first_screen(prepared: Prepared, facts: dict[str, object], state: TrainState
         "local": weights.local.weight,
         "instance": weights.instance.weight,
         "modality": weights.modality.weight,
-    }
+    } | {name: custom.weight for name, custom in weights.custom.items()}
     epochs = config.train.steps * config.train.global_batch / max(1, counts["samples"])
     lines = [
         f"msvl run {config.run.name}" + (f", resumed after step {state.step:,}" if state.step else ""),

@@ -21,8 +21,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def tokeniser(folder: Path, *, tokens: int = 24, sentences: int = 3) -> ReportTokeniser:
-    return ReportTokeniser(str(folder), ReportConfig(max_tokens=tokens, max_sentences=sentences))
+def tokeniser(folder: Path, *, tokens: int = 24, sentences: int = 3, words: int = 20) -> ReportTokeniser:
+    return ReportTokeniser(str(folder), ReportConfig(max_tokens=tokens, max_sentences=sentences, max_words=words))
 
 
 def test_the_vocabulary_does_not_depend_on_the_order_of_the_reports(folder: Path, tmp_path: Path) -> None:
@@ -56,6 +56,18 @@ def test_sentences_beyond_a_capacity_are_left_out_whole(folder: Path) -> None:
     by_tokens = tokeniser(folder, tokens=9).encode([["No pneumothorax.", "Small left pleural effusion."]])
     assert by_tokens.sentence_mask.tolist() == [[True, False, False]]
     assert by_tokens.attention_mask.sum() == 5
+
+
+def test_words_as_units_join_their_pieces(folder: Path) -> None:
+    batch = tokeniser(folder).encode([["No pleural mass.", "The heart is large."]], unit="word")
+    pieces = batch.sentence_index[0].tolist()
+    # no, pleural, m a s s (no word of the vocabulary), the full stop; then five units of the second sentence
+    assert pieces[:14] == [-1, 0, 1, 2, 2, 2, 2, 3, 4, 5, 6, 7, 8, -1]
+    assert batch.sentence_mask.sum() == 9
+    assert batch.sentence_mask.shape == (1, 20)
+    few = tokeniser(folder, words=3).encode([["No pleural mass.", "The heart is large."]], unit="word")
+    assert few.sentence_index[0].tolist()[:8] == [-1, 0, 1, 2, 2, 2, 2, -1]
+    assert few.sentence_mask.all()
 
 
 def test_a_first_sentence_that_is_too_long_is_cut_and_ends_with_sep(folder: Path) -> None:

@@ -38,7 +38,7 @@ def config(tiny_set: Path, tmp_path: Path) -> Path:
         (["train.steps=many"], ["train.steps", "'many'"]),
         (["data.path=nowhere/phantom"], ["nowhere/phantom is no packed set", "msvl data pack phantom"]),
         (["data.train_split=tarin"], ["'tarin' has no samples", "train (", "val ("]),
-        (["train.micro_batch=4"], ["accumulation 2", "train.micro_batch=8"]),
+        (["train.micro_batch=3"], ["train.micro_batch 3 does not divide the 8 pairs per rank", "use 2 or 4"]),
     ],
 )
 def test_fault_before_training(config: Path, words: list[str], parts: list[str]) -> None:

@@ -34,6 +34,7 @@ def make_ids(pairs: int, duplicates: str) -> SampleIds:
     text, study, patient, read = sample + 1, sample + 2, sample + 3, sample + 4
     if duplicates == "some":
         text[[0, 3, pairs - 1]] = 11
+        read[[0, 3]] = 21
         study[[1, pairs - 2]] = 12
         patient[[1, 2, pairs - 2]] = 13
     if duplicates == "lonely":

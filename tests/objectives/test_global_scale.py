@@ -108,3 +108,31 @@ def test_metrics_of_perfect_embeddings() -> None:
     assert metrics["global_accuracy"] == 1
     assert metrics["global_positive"].item() == pytest.approx(10)
     assert metrics["global_negative"].item() == pytest.approx(0)
+
+
+@pytest.mark.parametrize("loss", ["infonce", "sigmoid"])
+def test_reports_that_read_the_same_can_be_further_positives(loss: str) -> None:
+    ids = make_ids(SIZES.pairs, "some")
+    embeddings, tensors = trainable(make_embeddings(SIZES, dtype=torch.float64))
+    scale = build(duplicates="positive", loss=loss, sigmoid_bias=-1.0).double()
+    found = run_scale(scale, embeddings, ids).loss
+    found.backward()
+
+    image, text = (tensors[name].detach().clone().requires_grad_() for name in ("image", "text"))
+    positive = ids.read.unsqueeze(1) == ids.read.unsqueeze(0)
+    allowed = torch.tensor(reference.allowed_pairs(*as_lists(ids))) | positive
+    logits = (image @ text.T) * scale.scale().detach()
+    if loss == "sigmoid":
+        signs = 2 * positive.double() - 1
+        terms = torch.log1p(torch.exp(-signs * (logits - 1.0)))
+        expected = (terms * allowed).sum(dim=1).mean()
+    else:
+        ways = []
+        for one in (logits, logits.T):
+            share = one.exp() / (one.exp() * allowed).sum(dim=1, keepdim=True)
+            ways.append(-((share.log() * positive).sum(dim=1) / positive.sum(dim=1)).mean())
+        expected = ways[0] + ways[1]
+    expected.backward()
+    assert close(found, expected)
+    assert close(tensors["image"].grad, image.grad)
+    assert close(tensors["text"].grad, text.grad)

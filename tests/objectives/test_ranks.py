@@ -26,6 +26,11 @@ SCALES: dict[str, dict[str, Any]] = {
     "local_unit_length": {"local": {"weight": 1, "unit_length": True}},
     "local_patches": {"local": {"weight": 1, "tile": 5, "normalise_over": "patches"}},
     "local_mean": {"local": {"weight": 1, "aggregation": "mean"}},
+    "further_positives": {
+        "global": {"weight": 1, "duplicates": "positive"},
+        "local": {"weight": 1, "duplicates": "positive"},
+    },
+    "sigmoid_positives": {"global": {"weight": 1, "loss": "sigmoid", "duplicates": "positive"}},
     "instance": {"instance": {"weight": 1, "width": 5}},
     "modality": {"modality": {"weight": 1}},
     "modality_cross_sample": {"modality": {"weight": 1, "cross_sample_weight": 0.3}},

@@ -81,11 +81,12 @@ def _own(arguments: argparse.Namespace) -> tuple[Any, Path | None]:
 
 
 def _foreign(arguments: argparse.Namespace) -> tuple[Any, Path | None]:
+    from msvl.config.imports import load_class
     from msvl.training.gradcheck.compare import compare
-    from msvl.training.gradcheck.foreign import PAIRS_PER_RANK, foreign_groups, load_class, measure_foreign
+    from msvl.training.gradcheck.foreign import PAIRS_PER_RANK, foreign_groups, measure_foreign
     from msvl.training.gradcheck.processes import run_processes
 
-    load_class(arguments.loss)
+    load_class(arguments.loss, where="--loss")
     options = {}
     for word in arguments.option:
         name, _, value = word.partition("=")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import os
-import sys
 from typing import Any
 
 import torch
@@ -13,26 +10,10 @@ from torch import Tensor, nn
 
 from msvl.collectives.reduce import mean, mean_of
 from msvl.collectives.world import rank, world_size
-from msvl.config.errors import ConfigError
+from msvl.config.imports import load_class
 from msvl.training.gradcheck.compare import Measured
 
 WIDTH, CHANNELS, PAIRS_PER_RANK = 12, 8, 4
-
-
-def load_class(path: str) -> type:
-    """Return the class that `package.module:Class` names.
-
-    Raises:
-        ConfigError: It cannot be imported.
-    """
-    module, colon, name = path.partition(":")
-    if not colon:
-        raise ConfigError(f"--loss {path}: expected package.module:Class")
-    sys.path.insert(0, os.getcwd())
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"--loss {path} cannot be imported: {error}") from error
 
 
 class _Pairs(nn.Module):
@@ -71,7 +52,7 @@ def measure_foreign(path: str, options: dict[str, Any], pairs: int) -> Measured:
         options: Of the constructor.
         pairs: Of the global batch.
     """
-    kind = load_class(path)
+    kind = load_class(path, where="--loss")
     taken = inspect.signature(kind).parameters
     known = {name: value for name, value in (("rank", rank()), ("world_size", world_size())) if name in taken}
     torch.manual_seed(1)
