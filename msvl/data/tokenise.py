@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from msvl.config.errors import DataError
 from msvl.data.batch import Tokens
@@ -69,8 +69,7 @@ class ReportTokeniser:
         index = np.full_like(ids, -1)
         filled = np.zeros((len(reports), places), dtype=bool)
         for row, report in enumerate(reports):
-            sentences = [_Encoded(one.ids, one.word_ids if unit == "word" else [0] * len(one.ids))
-                         for one in (next(encoded) for _ in report)]  # fmt: skip
+            sentences = [_parts(next(encoded), unit) for _ in report]
             used = self._fill(ids[row], index[row], filled[row], sentences)
             attention[row, :used] = 1
         return Tokens(*(torch.from_numpy(array) for array in (ids, attention, index, filled)))
@@ -110,6 +109,11 @@ class ReportTokeniser:
         filled[:place] = True
         ids[used] = self.sep_id
         return used + 1
+
+
+def _parts(encoded: Encoding, unit: Unit) -> _Encoded:
+    words = [word or 0 for word in encoded.word_ids] if unit == "word" else [0] * len(encoded.ids)
+    return _Encoded(tokens=encoded.ids, units=words)
 
 
 def draw_sentences(sentences: Sequence[str], mode: str, rng: np.random.Generator) -> list[str]:

@@ -111,7 +111,7 @@ class ObjectivesConfig(Config):
         taken = sorted(set(self.custom) & {"global", "local", "instance", "modality", "total"})
         if taken:
             raise ValueError(f"custom: the name '{taken[0]}' is taken, choose another")
-        sections = (self.global_, self.local, self.instance, self.modality, *self.custom.values())
-        if not any(section.weight for section in sections):
+        own = (self.global_.weight, self.local.weight, self.instance.weight, self.modality.weight)
+        if not any((*own, *(custom.weight for custom in self.custom.values()))):
             raise ValueError("every scale has weight 0, so nothing would be trained: set a scale's weight above 0")
         return self

@@ -57,14 +57,19 @@ class Accumulation:
     def backward(self) -> None:
         """Collective. Leave the averaged gradients of the step in the engine, one call of its step short."""
         assert self._loss is not None
-        self._engine.backward(self._loss, scale_wrt_gas=False)
+        self._pull(self._loss)
         for part in self._waiting:
             self._engine.step()  # counts the micro-batch; only the last one updates
             gradients = {name: leaf.grad for name, leaf in part.leaves.items() if leaf.grad is not None}
             with _replayed(part.random_state):
                 product = self._engine(part.batch, gradients=gradients)["total"]
-            self._engine.backward(product, scale_wrt_gas=False)
+            self._pull(product)
         self._waiting, self._loss = [], None
+
+    def _pull(self, loss: Tensor) -> None:
+        # Without ZeRO, DeepSpeed 0.19 divides a loss that came straight out of its forward by the number of micro-batches
+        # all the same; of a tensor made of it, it does not.
+        self._engine.backward(1 * loss, scale_wrt_gas=False)
 
     def _cached(self, batch: Batch) -> dict[str, Tensor]:
         first, *rest = batch.split(self._parts)
@@ -87,7 +92,7 @@ class Accumulation:
             self._loss = losses["total"] / self._parts
             found.append({name: value.detach() for name, value in losses.items()})
             if number < self._parts - 1:
-                self._engine.backward(self._loss, scale_wrt_gas=False)
+                self._pull(self._loss)
                 self._engine.step()
         return {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
 
