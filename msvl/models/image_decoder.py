@@ -56,8 +56,9 @@ class ImageDecoder(nn.Module):
         """
         num_masked = split.masked.shape[1]
         seen = self.embed(torch.cat([rearrange(cls, "b f -> b 1 f"), visible], dim=1))
-        seen = torch.cat([seen[:, :1], seen[:, 1:] + self.positions[split.visible]], dim=1)
-        hidden = torch.cat([seen, self.mask_token + self.positions[split.masked]], dim=1)
+        positions = self.positions.to(seen.dtype)  # DeepSpeed casts parameters to bf16, not buffers
+        seen = torch.cat([seen[:, :1], seen[:, 1:] + positions[split.visible]], dim=1)
+        hidden = torch.cat([seen, self.mask_token + positions[split.masked]], dim=1)
         for layer in self.layers:
             hidden = layer(hidden, None)
         predicted: Tensor = self.pixels(self.norm(hidden[:, -num_masked:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -54,8 +55,8 @@ def _answers(pipes: list[Connection]) -> list[Any]:
             assert isinstance(ready, Connection)
             rank = open_pipes[id(ready)]
             try:
-                good, answer = ready.recv()
-            except EOFError:
+                good, answer = pickle.loads(ready.recv_bytes())
+            except (EOFError, ConnectionResetError):
                 raise ClusterError(f"rank {rank} died without a word (out of memory?)") from None
             if not good:
                 raise ClusterError(f"rank {rank}: {answer}")
@@ -76,7 +77,9 @@ def _serve(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=world, timeout=timedelta(minutes=minutes)
     )
     try:
-        pipe.send((True, function(*arguments)))
+        answer = (True, function(*arguments))
     except Exception as error:  # told to the parent, which raises it
         last = traceback.extract_tb(error.__traceback__)[-1]
-        pipe.send((False, f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"))
+        answer = (False, f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})")
+    # Plain pickle: a pipe's own would send tensors as handles to memory that goes when this process does.
+    pipe.send_bytes(pickle.dumps(answer))
