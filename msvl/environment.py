@@ -17,6 +17,8 @@ from msvl.config.errors import ClusterError
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 STALE_LOCK_SECONDS = 600
 """An op takes about a minute to build; a lock this old belongs to nobody."""
+IDLE_LOCK_SECONDS = 10
+"""A start that finds the op built holds the lock for less than a second, without a compiler."""
 
 
 @dataclass(frozen=True)
@@ -105,15 +107,22 @@ def die_with_parent() -> None:
 def clear_stale_locks(extensions: Path) -> None:
     """Remove the build locks that a killed build left: torch would wait for them for ever.
 
-    A builder holds no kernel lock on the file, so its age decides; a second flock keeps two starts from racing here.
+    A builder holds no kernel lock on the file, so the file's own age decides: also a start that only loads the op
+    holds it for a moment, without a compiler. Such a lock is waited for, at most ``IDLE_LOCK_SECONDS``. A second flock
+    keeps two starts from racing here.
     """
     for lock in extensions.glob("*/lock"):
         try:
             with open(lock, "rb") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                newest = max(file.stat().st_mtime for file in lock.parent.iterdir())
-                if time.time() - newest > STALE_LOCK_SECONDS or not _builder_alive():
-                    lock.unlink(missing_ok=True)
+                opened = os.fstat(stream.fileno())
+                while os.path.samestat(opened, lock.stat()):
+                    age, builds = time.time() - opened.st_mtime, _builder_alive()
+                    if age > (STALE_LOCK_SECONDS if builds else IDLE_LOCK_SECONDS):
+                        lock.unlink(missing_ok=True)
+                    if builds:
+                        break
+                    time.sleep(0.1)
         except OSError:
             continue
 

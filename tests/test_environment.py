@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -79,17 +80,37 @@ def test_contradictions_of_a_launcher(change: dict[str, str | None], message: st
         prepare_rank()
 
 
-def test_a_stale_build_lock_goes_and_a_live_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("builder", "age", "stays"),
+    [
+        pytest.param(True, 0, True, id="somebody-builds"),
+        pytest.param(False, 2 * environment.IDLE_LOCK_SECONDS, False, id="killed"),
+        pytest.param(True, 2 * environment.IDLE_LOCK_SECONDS, True, id="a-long-build"),
+        pytest.param(True, 2 * environment.STALE_LOCK_SECONDS, False, id="old"),
+    ],
+)
+def test_a_stale_build_lock_goes_and_a_live_one_stays(
+    builder: bool, age: float, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lock = tmp_path / "op" / "lock"
     lock.parent.mkdir()
     lock.touch()
-    monkeypatch.setattr(environment, "_builder_alive", lambda: True)
+    os.utime(lock, (time.time() - age,) * 2)
+    monkeypatch.setattr(environment, "_builder_alive", lambda: builder)
     clear_stale_locks(tmp_path)
-    assert lock.exists(), "somebody builds"
-    old = time.time() - 2 * environment.STALE_LOCK_SECONDS
-    os.utime(lock, (old, old))
+    assert lock.exists() == stays
+
+
+def test_a_start_that_only_loads_an_op_keeps_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "op" / "lock"
+    lock.parent.mkdir()
+    lock.touch()
+    monkeypatch.setattr(environment, "_builder_alive", lambda: False)
+    loader = threading.Timer(0.5, lock.unlink)
+    loader.start()
+    assert lock.exists()
     clear_stale_locks(tmp_path)
-    assert not lock.exists()
+    assert loader.finished.is_set(), "the lock was taken away from a process that held it"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a service of the Linux kernel")
