@@ -46,6 +46,7 @@ def main() -> int:
     figures = {
         "digest": parameters_digest(),
         "images_per_second": round(rate, 1),
+        "images_per_second_per_process": round(rate / arguments.processes, 1),
         "positives_in_test": dict(zip(FINDINGS, parts["test"][1].sum(axis=0).tolist(), strict=True)),
         "pixel_regression": _rounded(pixel_regression_auc(*parts["train"], *parts["test"])),
     }

@@ -42,8 +42,6 @@ logger = logging.getLogger(__name__)
 def run_attempt(prepared: Prepared) -> int:
     """Collective. Train to the end or to a requested stop; return the exit code."""
     config, folder = prepared.config, prepared.folder
-    stop = StopRequest()
-    stop.install()
     torch.set_num_threads(
         config.train.threads_per_rank or max(1, (os.cpu_count() or 1) // prepared.rank.local_world_size)
     )
@@ -58,7 +56,7 @@ def run_attempt(prepared: Prepared) -> int:
     optimizer = build_optimizer(module, config.optimizer, offload=config.zero.offload == "cpu")
     engine = build_engine(accelerator, module, optimizer, accumulation=config.train.accumulation)
     state = _restore(engine, prepared)
-    return _train(engine, state, prepared, tokeniser, stop)
+    return _train(engine, state, prepared, tokeniser)
 
 
 def build_module(config: PretrainConfig, packed: PackedSet, tokeniser: ReportTokeniser) -> PretrainModule:
@@ -88,8 +86,10 @@ def _restore(engine: Engine, prepared: Prepared) -> TrainState:
     return checkpoint.load(engine, prepared.checkpoint) if prepared.checkpoint else state
 
 
-def _train(engine: Engine, state: TrainState, prepared: Prepared, tokeniser: ReportTokeniser, stop: StopRequest) -> int:
+def _train(engine: Engine, state: TrainState, prepared: Prepared, tokeniser: ReportTokeniser) -> int:
     config, folder = prepared.config, prepared.folder
+    stop = StopRequest()
+    stop.install()  # until here a signal just ends the process: there is nothing to save, and a rank may wait for another
     observers, attempt = _observers(engine, state, prepared, tokeniser)
     validator = Validator(config, prepared.packed, tokeniser, engine)
     hooks = Hooks(

@@ -75,6 +75,10 @@ def msvl(*words: object) -> int:
     return int(arguments.run(arguments))
 
 
+@pytest.mark.evidence(
+    "`msvl evaluate RUN` judges zero-shot classification, retrieval, phrase grounding and a linear probe with intervals over patients",
+    how="cpu",
+)
 def test_a_run_is_judged_on_its_own_data(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert msvl("evaluate", run, "--untrained", "--resamples", 50) == 0
     content = json.loads((run / "evaluation" / "phantom-test.json").read_text())
@@ -92,6 +96,7 @@ def test_a_run_is_judged_on_its_own_data(run: Path, capsys: pytest.CaptureFixtur
     assert f"Next: msvl report {run}" in said.err
 
 
+@pytest.mark.evidence("The same checkpoint and seed give the same figures and intervals", how="cpu")
 def test_the_same_seed_gives_the_same_figures(run: Path) -> None:
     contents = []
     for name in ("first", "second"):

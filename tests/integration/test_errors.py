@@ -79,6 +79,7 @@ def test_truncated_and_vanished_shards_are_named(config: Path, tiny_set: Path, t
 
 
 @pytest.mark.ranks
+@pytest.mark.evidence("Under a launcher the message comes first and once", how="cpu")
 def test_under_a_launcher_our_message_comes_first_and_once(config: Path) -> None:
     finished = launch(config, "train.stepz=3")
     assert finished.code != 0

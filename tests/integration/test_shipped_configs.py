@@ -37,6 +37,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, tiny_set: Path) -> dict[
 
 @pytest.mark.ranks
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.evidence("Every shipped configuration, at small size, trains and saves", how="cpu")
 def test_two_steps(config: Path, published: dict[str, str], tiny_set: Path, tmp_path: Path) -> None:
     words = [
         f"data.path={tiny_set}", f"run.folder={tmp_path}", "run.name=toy", "data.image_size=64", "data.workers=1",

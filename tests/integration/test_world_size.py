@@ -34,7 +34,9 @@ def one(tiny_set: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[
     "to 1e-4, the same losses for 50 steps",
     how="gloo",
 )
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if "four-micro" in case else case for case in CASES]
+)
 def test_the_run_does_not_depend_on_the_number_of_ranks(
     case: str, one: list[tuple[int, dict[str, float], int]], tiny_set: Path, tmp_path: Path
 ) -> None:

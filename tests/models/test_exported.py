@@ -81,6 +81,7 @@ def test_settings_of_images_and_reports_come_back(tmp_path: Path) -> None:
     assert (settings.tokenizer / "tokenizer.json").is_file()
 
 
+@pytest.mark.evidence("Exported models carry a card with data sources, licences and limits", how="cpu")
 def test_the_card_names_sources_licences_and_limits(tmp_path: Path) -> None:
     export(tmp_path)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")

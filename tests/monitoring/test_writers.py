@@ -47,6 +47,7 @@ def test_losses_are_written_with_all_their_digits(tmp_path: Path) -> None:
     assert read_metrics(path)[0]["loss/total"] == 0.1 + 0.2
 
 
+@pytest.mark.evidence("A collapse is said in words, with its likely causes", how="cpu")
 def test_a_loss_at_chance_is_said_in_words(caplog: pytest.LogCaptureFixture) -> None:
     watch = CollapseWatch(patience=3)
     with caplog.at_level(logging.WARNING, logger="msvl"):

@@ -71,6 +71,9 @@ def held_out() -> set[str]:
     return texts
 
 
+@pytest.mark.evidence(
+    "Prompts, grounding phrases and held-out reports of the phantom use wordings of no training report", how="cpu"
+)
 def test_no_held_out_wording_occurs_in_a_training_report(training: set[str], held_out: set[str]) -> None:
     assert len(training) > 1000
     assert not training & held_out

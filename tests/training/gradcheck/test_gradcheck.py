@@ -35,7 +35,7 @@ def test_the_shipped_objectives_are_exact_on_four_ranks(tmp_path: Path) -> None:
     ("mistake", "words"),
     [
         ("detached-gather", "image encoder gradients"),
-        ("rank-local-negatives", "global: the value is"),
+        pytest.param("rank-local-negatives", "global: the value is", marks=pytest.mark.slow),
         ("unscaled", "the mix with other losses changes with the number of GPUs"),
     ],
 )
