@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from deepspeed.runtime.checkpoint_engine import TorchCheckpointEngine
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
+
+from msvl.config.errors import CheckpointError
 
 SAFE_CLASSES = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
 
@@ -48,9 +51,18 @@ def write_torch(value: Any, path: str) -> None:
 
 
 def read_torch(path: str, map_location: Any = None) -> Any:
-    """Read a file of tensors and plain values, with DeepSpeed's few classes allowed and nothing else."""
-    with torch.serialization.safe_globals(SAFE_CLASSES):
-        return torch.load(path, map_location=map_location, weights_only=True)
+    """Read a file of tensors and plain values, with DeepSpeed's few classes allowed and nothing else.
+
+    Raises CheckpointError naming the file when it is damaged or holds code.
+    """
+    try:
+        with torch.serialization.safe_globals(SAFE_CLASSES):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as tensors and plain values, so the checkpoint is damaged or not msvl's; remove its "
+            f"folder step-... to resume from an older one ({' '.join(str(error).split())[:200]})"
+        ) from error
 
 
 def explain_write_error(path: str, error: Exception) -> str:

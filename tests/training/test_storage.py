@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from msvl.config.errors import CheckpointError
 from msvl.training.storage import AgreedStorage
 
 
@@ -26,11 +26,19 @@ class Touch:
 @pytest.mark.evidence("A checkpoint's files are read without executing code", how="cpu")
 def test_code_in_a_file_is_not_executed(tmp_path: Path) -> None:
     torch.save({"step": Touch(tmp_path / "executed")}, tmp_path / "hostile.pt")
-    with pytest.raises(pickle.UnpicklingError, match="mkdir"):
+    with pytest.raises(CheckpointError, match="hostile.pt cannot be read as tensors") as caught:
         AgreedStorage().load(str(tmp_path / "hostile.pt"))
+    assert "mkdir" in str(caught.value.__cause__)
     assert not (tmp_path / "executed").exists()
     torch.load(tmp_path / "hostile.pt", weights_only=False)
     assert (tmp_path / "executed").exists(), "the file was harmless, so the test proved nothing"
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 500, b"PK\x03\x04" + b"y" * 500])
+def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "damaged.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged.pt cannot be read .* remove its folder"):
+        AgreedStorage().load(str(tmp_path / "damaged.pt"))
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
