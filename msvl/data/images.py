@@ -27,7 +27,10 @@ def read_image(path: Path, where: str) -> np.ndarray:
     if not path.is_file():
         raise DataError(f"{where}: there is no image file {path.name} in {path.parent}")
     data = np.fromfile(path, dtype=np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE) if data.size else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE) if data.size else None
+    except cv2.error as error:  # a header that promises more pixels than OpenCV takes
+        raise DataError(f"{where}: {path.name} cannot be decoded ({' '.join(str(error.err).split())})") from error
     if image is None:
         raise DataError(f"{where}: {path.name} is empty, cut short or no image that can be decoded")
     return image

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -117,3 +119,14 @@ def test_without_augmentation_training_sees_the_evaluation_image() -> None:
     data = encode_jpeg(radiograph(100, 120))
     plain = training_image(data, 64, AugmentConfig(enabled=False), np.random.default_rng(0))
     assert np.array_equal(plain, evaluation_image(data, 64))
+
+
+def test_a_header_of_too_many_pixels_is_named(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0")) + chunk(b"IEND", b"")
+    (tmp_path / "huge.png").write_bytes(content)
+    with pytest.raises(DataError, match="row 7: huge.png cannot be decoded"):
+        read_image(tmp_path / "huge.png", "row 7")
