@@ -79,6 +79,13 @@ class ZeroConfig(Config):
     """Where optimizer states live; cpu needs DeepSpeed's CPU Adam."""
 
 
+BestMetric = Literal[
+    "zero_shot.auc_mean", "zero_shot.auc_mean_local", "zero_shot.auc_mean_both", "retrieval.report_r1", "retrieval.report_r5",
+    "retrieval.report_r10", "retrieval.image_r1", "retrieval.image_r5", "retrieval.image_r10", "ridge_probe.auc_mean",
+]  # fmt: skip
+"""What a judgement during training measures and where more is better."""
+
+
 class ValidationConfig(Config):
     """Judgement during training, by the evaluation code."""
 
@@ -86,7 +93,7 @@ class ValidationConfig(Config):
     """Steps between judgements; the last step is always judged."""
     samples: PositiveInt = 512
     """Held-out studies used."""
-    best_metric: str = "retrieval.report_r5"
+    best_metric: BestMetric = "retrieval.report_r5"
     """Metric of the judgement that chooses checkpoints/best (larger is better)."""
 
 

@@ -13,7 +13,7 @@ import torch
 from msvl.collectives.agree import barrier, from_rank_zero
 from msvl.collectives.strict import check_collectives
 from msvl.collectives.world import rank, world_size
-from msvl.config.errors import CheckpointError
+from msvl.config.errors import ConfigError
 from msvl.data.packed import PackedSet
 from msvl.data.stream import training_batches
 from msvl.data.text_statistics import unigram_entropy
@@ -222,9 +222,12 @@ def _best_rule(folder: RunFolder, metric: str) -> Callable[[dict[str, float]], b
         if not judgement:
             return False
         if metric not in judgement:
-            raise CheckpointError(
-                f"validation.best_metric '{metric}' was not measured; measured: {', '.join(sorted(judgement))}"
+            error = ConfigError(
+                f"validation.best_metric '{metric}' cannot be measured on the validation split (no labels?); measured: "
+                f"{', '.join(sorted(judgement))}: set one of them, then --resume"
             )
+            error.agreed = True
+            raise error
         if rank() != 0:
             return bool(from_rank_zero(None))
         saved = [
