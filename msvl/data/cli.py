@@ -10,12 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from msvl.config.errors import DataError
 from msvl.data.sources import SOURCES
 
 
 def add_parsers(groups: Any) -> None:
     """Add `msvl data` and its commands."""
-    data = groups.add_parser("data", help="source data sets to shards, and checks", description="Work on data sets.")
+    data = groups.add_parser("data", help="source data sets to shards, and checks", description="Work on data sets.",
+        epilog="Example: msvl data pack phantom --out shards/phantom --train-tokenizer 1200",
+    )  # fmt: skip
     commands = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
     sources = commands.add_parser(
         "sources", help="list the data sets that can be packed", epilog="Example: msvl data sources"
@@ -42,7 +45,7 @@ def _add_pack(commands: Any) -> None:
     kinds = pack.add_subparsers(dest="source", required=True, metavar="SOURCE")
     for name, path in SOURCES.items():
         module = importlib.import_module(path)
-        parser = kinds.add_parser(name, help=_first_line(module.__doc__))
+        parser = kinds.add_parser(name, help=_first_line(module.__doc__), epilog=f"Example: {module.EXAMPLE}")
         module.add_arguments(parser)
         parser.add_argument("--out", type=Path, required=True, help="folder to make")
         parser.add_argument(
@@ -67,6 +70,9 @@ def _add_pack(commands: Any) -> None:
 
 def _pack(arguments: argparse.Namespace) -> int:
     from msvl.data.pack import PackOptions, pack
+
+    if arguments.workers < 1:
+        raise DataError(f"--workers {arguments.workers}: at least 1 process is needed")
 
     source = importlib.import_module(SOURCES[arguments.source]).from_arguments(arguments)
     options = PackOptions(

@@ -66,6 +66,10 @@ def pack(source: Source, out: Path, options: PackOptions, *, workers: int, progr
         raise DataError(
             f"a packing process was killed (out of memory?), nothing was written; repeat with --workers {max(1, workers // 2)}"
         ) from error
+    except OSError as error:  # records report their own faults as DataError
+        raise DataError(
+            f"{out} cannot be written ({error.strerror or error}): free space or choose another --out"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest

@@ -38,6 +38,18 @@ class PackOptions:
     tokenizer_vocabulary: int = 0
     """Train a WordPiece tokenizer of this size on the training reports; 0 trains none."""
 
+    def __post_init__(self) -> None:
+        """Raise DataError naming the option that is out of its range."""
+        if self.short_side < 16:
+            raise DataError(f"--short-side {self.short_side}: give 16 pixels or more")
+        if self.shard_samples < 1:
+            raise DataError(f"--shard-samples {self.shard_samples}: give 1 or more")
+        if min(self.val_share, self.test_share) < 0 or self.val_share + self.test_share > 1:
+            raise DataError(
+                f"--val-share {self.val_share:g} and --test-share {self.test_share:g}: give shares from 0 on whose sum is "
+                "at most 1"
+            )
+
     def recorded(self) -> dict[str, Any]:
         """Return the options as the manifest keeps them: the secret only as a hash."""
         return self.__dict__ | {"id_key": hashlib.sha256(self.id_key.encode()).hexdigest()[:16] if self.id_key else ""}

@@ -24,6 +24,8 @@ SPLIT_OF_BUCKET = ("test", "val", "train", "train", "train", "train", "train", "
 """Which split a patient's hash falls into, so that test patients stay the same whatever the number of training patients."""
 
 
+EXAMPLE = "msvl data pack phantom --out shards/phantom --train-tokenizer 1200"
+
 SHORT_SIDE, SHARD_SAMPLES = 224, 500
 """Packing defaults: phantoms are small and shards few."""
 

@@ -15,6 +15,11 @@ from msvl.config.errors import DataError
 from msvl.data.images import read_image
 from msvl.data.study import Entry, Record
 
+EXAMPLE = (
+    "msvl data pack table --images IMAGES --reports reports.csv --image-column file --report-column text "
+    "--patient-column patient_id --out shards/mine --train-tokenizer 2000"
+)
+
 MAX_LABEL_VALUES = 30
 """Distinct values above which a label column is taken for a mistake."""
 
@@ -48,6 +53,8 @@ class TableSource:
     ) -> None:  # fmt: skip
         if not images.is_dir():
             raise DataError(f"--images {images}: there is no such folder")
+        if not table.is_file():
+            raise DataError(f"--reports {table}: there is no such file")
         self.name, self.licence, self.shareable = name, licence, shareable
         self._images, self._table, self._columns = images, table, columns
         self.prompts: dict[str, dict[str, list[str]]] = {}
@@ -190,8 +197,6 @@ def from_arguments(arguments: argparse.Namespace) -> TableSource:
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line or row number, row). Raises DataError naming the table and the line."""
-    if not table.is_file():
-        raise DataError(f"--reports {table}: there is no such file")
     try:
         text = table.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -143,3 +143,30 @@ def test_the_command_says_the_fault_in_one_line(tmp_path: Path) -> None:
     assert "there is no column 'report'" in done.output
     assert "Traceback" not in done.output
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_that_is_not_there_is_named_even_where_the_set_exists(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--reports .*none.csv: there is no such file"):
+        TableSource(tmp_path, tmp_path / "none.csv", TableColumns())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"short_side": 0}, "--short-side 0"),
+        ({"shard_samples": 0}, "--shard-samples 0"),
+        ({"val_share": 0.8, "test_share": 0.8}, "whose sum is at most 1"),
+    ],
+)
+def test_options_out_of_their_range_are_named(options: dict[str, float], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        PackOptions(**options)  # type: ignore[arg-type]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((32, 32), np.uint8))
+    (tmp_path / "r.csv").write_text("image,report\na.png,The lungs are clear.\n")
+    source = TableSource(tmp_path / "images", tmp_path / "r.csv", TableColumns())
+    with pytest.raises(DataError, match="cannot be written .* choose another --out"):
+        pack(source, Path("/proc/nowhere/set"), PackOptions(), workers=1, progress=False)
