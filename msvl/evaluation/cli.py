@@ -84,6 +84,8 @@ def build_config(arguments: argparse.Namespace) -> EvaluationConfig:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     config = build_config(arguments)
+    if arguments.limit is not None and arguments.limit < 1:
+        raise ConfigError(f"--limit {arguments.limit}: give a number of images, 1 or more")
     place = locate_model(arguments.model)
     from msvl.evaluation.evaluate import Request, evaluate
 

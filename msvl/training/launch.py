@@ -51,7 +51,7 @@ def command(config: str, overrides: Sequence[str], *, ranks: int, resume: bool, 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check what can be checked in one process, then launch; return the ranks' own exit code."""
-    ranks = arguments.ranks or default_ranks()
+    ranks = default_ranks() if arguments.ranks is None else arguments.ranks
     if ranks < 1:
         raise ClusterError(f"--ranks {ranks}: at least 1 is needed")
     alone = LaunchedRank(rank=0, local_rank=0, world_size=ranks, local_world_size=ranks)

@@ -38,6 +38,7 @@ def config(tiny_set: Path, tmp_path: Path) -> Path:
         (["train.steps=many"], ["train.steps", "'many'"]),
         (["data.path=nowhere/phantom"], ["nowhere/phantom is no packed set", "msvl data pack phantom"]),
         (["data.train_split=tarin"], ["'tarin' has no samples", "train (", "val ("]),
+        (["validation.best_metric=auc"], ["validation.best_metric", "'auc'", "retrieval.report_r5"]),
         (["train.micro_batch=3"], ["train.micro_batch 3 does not divide the 8 pairs per rank", "use 2 or 4"]),
     ],
 )
@@ -60,6 +61,18 @@ def test_world_size_that_does_not_fit(config: Path) -> None:
         "2 or 4 ranks",
         "6 or 9",
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["train", "{config}", "--ranks", "0"], ["--ranks 0", "at least 1"]),
+        (["evaluate", "{folder}", "--limit", "-3"], ["--limit -3", "1 or more"]),
+        (["data", "pack", "phantom", "--out", "{folder}/set", "--workers", "0"], ["--workers 0", "at least 1"]),
+    ],
+)
+def test_numbers_out_of_their_range(config: Path, tmp_path: Path, words: list[str], parts: list[str]) -> None:
+    one_message(execute([*MSVL, *(word.format(config=config, folder=tmp_path) for word in words)]), *parts)
 
 
 def test_partial_launcher_variables(config: Path) -> None:
