@@ -59,9 +59,10 @@ def read_torch(path: str, map_location: Any = None) -> Any:
         with torch.serialization.safe_globals(SAFE_CLASSES):
             return torch.load(path, map_location=map_location, weights_only=True)
     except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        # torch's own text advises to load with code allowed, so it stands in the traceback of --debug only.
         raise CheckpointError(
-            f"{path} cannot be read as tensors and plain values, so the checkpoint is damaged or not msvl's; remove its "
-            f"folder step-... to resume from an older one ({' '.join(str(error).split())[:200]})"
+            f"{path} cannot be read as tensors and plain values ({type(error).__name__}): the checkpoint is damaged or not "
+            "msvl's; remove its folder step-... to resume from an older one"
         ) from error
 
 
