@@ -1,4 +1,4 @@
-"""The one all-gather with gradient.
+"""The one all-gather with gradient, and the exchange of blocks between all ranks.
 
 Convention of the whole project: a loss on rank r is a local value whose mean over ranks is the global loss; DDP and
 ZeRO average gradients over ranks; the backward of the gather SUMS what all ranks ask of a tensor. Together these give
@@ -51,6 +51,40 @@ def gather(local: Tensor) -> Tensor:
         [W * b, ...]; rows r * b ... (r + 1) * b - 1 are rank r's. The gradient sums what all ranks ask of each row.
     """
     return _Gather.apply(local) if is_distributed() else local
+
+
+class _Exchange(torch.autograd.Function):
+    """Its own adjoint: what came from rank r goes back to rank r."""
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor) -> Tensor:
+        return _all_to_all(local.contiguous())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _all_to_all(gradient.contiguous())
+
+
+def _all_to_all(local: Tensor) -> Tensor:
+    out = torch.empty_like(local)
+    announce("all_to_all", local)
+    dist.all_to_all_single(out, local)
+    return out
+
+
+def exchange(local: Tensor) -> Tensor:
+    """Collective. Send block r of dimension 0 to rank r and return what all ranks sent here, with gradient.
+
+    Args:
+        local: [W * b, ...] floating point; rows r * b ... (r + 1) * b - 1 are for rank r.
+
+    Returns:
+        [W, b, ...]: row r came from rank r.
+    """
+    if not is_distributed():
+        return local.unsqueeze(0)
+    received: Tensor = _Exchange.apply(local)
+    return received.view(world_size(), -1, *local.shape[1:])
 
 
 def gather_constant(local: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from msvl.collectives.gather import gather
+from msvl.collectives.gather import exchange
 from msvl.collectives.reduce import ratio_of_totals
 
 EXCLUDED = -1.0e9
@@ -23,7 +23,7 @@ def symmetric_cross_entropy(
 
     Args:
         logits: [b, G], own images against all reports.
-        own: [b] columns of the own reports.
+        own: [b] columns of the own reports: rank * b ... rank * b + b - 1.
         allowed: [b, G] bool, pairs that take part in the denominators; None is all. Must be symmetric over the batch.
         positives: [b, G] bool, an equivalence over the batch and a part of `allowed`: the mean of -log softmax over them
             takes the place of the own pair's. None is the own pair alone.
@@ -38,15 +38,17 @@ def symmetric_cross_entropy(
     if positives is not None:  # groups are equally large in a row and in a column, so both sums over all are one
         positive = (logits * positives).sum(dim=1) / positives.sum(dim=1)
     rows = logits.logsumexp(dim=1)
-    columns = gather(logits.logsumexp(dim=0).unsqueeze(0)).logsumexp(dim=0)
-    return (rows - positive).mean() + (columns[own] - positive).mean()
+    columns = over_all_images(logits.logsumexp(dim=0))
+    return (rows - positive).mean() + (columns - positive).mean()
 
 
-def cross_entropy_rows(logits: Tensor, own: Tensor, allowed: Tensor | None) -> Tensor:
-    """Return InfoNCE in one direction: mean over rows of -log softmax at the own column."""
-    if allowed is not None:
-        logits = logits.masked_fill(~allowed, EXCLUDED)
-    return torch.nn.functional.cross_entropy(logits, own)
+def over_all_images(columns: Tensor) -> Tensor:
+    """Collective. Return [b]: the log-sum-exp of each own report over the images of all ranks.
+
+    Args:
+        columns: [G], every report's over this rank's images. Each part travels to its report's rank alone.
+    """
+    return exchange(columns).logsumexp(dim=0)
 
 
 def chance_loss(allowed: Tensor | None, logits: Tensor) -> Tensor:

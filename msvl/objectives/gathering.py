@@ -78,10 +78,12 @@ def gather_embeddings(embeddings: Embeddings, ids: SampleIds, *, sentences: bool
     b = embeddings.image.shape[0]
     both = gather(torch.stack([full_precision(embeddings.image), full_precision(embeddings.text)], dim=1))
     all_ids = SampleIds.unstack(gather_constant(ids.stacked()))
+    # Unlike two slices, whose gradients are two matrices of [G, 2, C] to be added, `unbind` makes one.
+    image, text = both.unbind(dim=1)
     own = torch.arange(b, device=both.device) + rank() * b
     return Gathered(
-        image=both[:, 0],
-        text=both[:, 1],
+        image=image,
+        text=text,
         sentences=gather(full_precision(embeddings.sentences)) if sentences else None,
         sentence_mask=gather_constant(embeddings.sentence_mask),
         ids=all_ids,

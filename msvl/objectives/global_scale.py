@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from msvl.collectives.gather import gather
 from msvl.collectives.reduce import ratio_of_totals
 from msvl.objectives.chunked import Rows, sigmoid_rows, two_way_rows
 from msvl.objectives.config import GlobalScaleConfig
+from msvl.objectives.contrastive import over_all_images
 from msvl.objectives.gathering import Gathered
 from msvl.objectives.precision import full_precision
 from msvl.objectives.scale import LogitScale, ScaleOutput, StepContext
@@ -34,8 +34,8 @@ class GlobalScale(nn.Module):
         if self.bias is not None:
             return self._sigmoid(image, gathered, scale, full_precision(self.bias))
         found = two_way_rows(image, gathered.text, scale, gathered.own, *gathered.taking_part(self._duplicates))
-        columns = gather(found.columns.unsqueeze(0)).logsumexp(dim=0)
-        loss = (found.rows - found.positive).mean() + (columns[gathered.own] - found.positive).mean()
+        columns = over_all_images(found.columns)
+        loss = (found.rows - found.positive).mean() + (columns - found.positive).mean()
         return ScaleOutput(loss=loss, metrics=_metrics(found, scale))
 
     def _sigmoid(self, image: Tensor, gathered: Gathered, scale: Tensor, bias: Tensor) -> ScaleOutput:

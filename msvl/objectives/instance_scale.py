@@ -11,6 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from msvl.collectives.reduce import ratio_of_totals
 from msvl.models.noise import hash_uniform
+from msvl.objectives.blocks import row_blocks
 from msvl.objectives.config import InstanceScaleConfig
 from msvl.objectives.precision import full_precision
 from msvl.objectives.scale import ScaleOutput, StepContext
@@ -25,18 +26,18 @@ def draw_negatives(
     """Draw one negative per row with probability softmax(similarity / temperature) over the candidates (Gumbel-max).
 
     Args:
-        similarity: [b, G].
-        candidates: [b, G] bool.
-        noise: [b, G] uniform in [0, 1), keyed so that a draw does not depend on the number of ranks.
+        similarity: [r, G], a block of rows.
+        candidates: [r, G] bool.
+        noise: [r, G] uniform in [0, 1), keyed so that a draw does not depend on the number of ranks.
         temperature: Of the softmax.
 
     Returns:
-        chosen [b] int64, and valid [b] bool (False where a row has no candidate).
+        chosen [r] int64, and valid [r] bool (False where a row has no candidate).
     """
     # ALBEF's rule as an arg-max; the smallest noise keeps the double logarithm finite.
-    gumbel = -torch.log(-torch.log(noise.double().clamp(min=2.0**-26)))
-    score = similarity.double() / temperature + gumbel
-    return score.masked_fill(~candidates, float("-inf")).argmax(dim=1), candidates.any(dim=1)
+    score = noise.double().clamp_(min=2.0**-26).log_().neg_().log_().neg_()
+    score.add_(similarity.double().div_(temperature)).masked_fill_(~candidates, float("-inf"))
+    return score.argmax(dim=1), candidates.any(dim=1)
 
 
 class InstanceScale(nn.Module):
@@ -97,18 +98,24 @@ class InstanceScale(nn.Module):
         The noise is keyed by step and by both samples, so that one process and N draw the same pairs.
         """
         gathered, embeddings = context.gathered, context.embeddings
-        candidates = gathered.allowed().scatter(1, gathered.own.unsqueeze(1), False)
-        draws = []
-        for stream, anchors, others in (
-            (STREAM_TEXT, embeddings.image, gathered.text),
-            (STREAM_IMAGE, embeddings.text, gathered.image),
-        ):
-            noise = hash_uniform(
-                self._seed, context.step, stream, context.ids.sample.unsqueeze(1), gathered.ids.sample.unsqueeze(0)
+        image, text = full_precision(embeddings.image), full_precision(embeddings.text)
+        blocks = [
+            (
+                *self._draw(context, rows, STREAM_TEXT, image[rows] @ gathered.text.T),
+                *self._draw(context, rows, STREAM_IMAGE, text[rows] @ gathered.image.T),
             )
-            similarity = full_precision(anchors) @ others.T
-            draws.append(draw_negatives(similarity, candidates, noise, temperature=self._temperature))
-        return draws[0], draws[1]
+            for rows in row_blocks(len(image), len(gathered.image))
+        ]
+        reports, has_report, images, has_image = (torch.cat(parts) for parts in zip(*blocks, strict=True))
+        return (reports, has_report), (images, has_image)
+
+    def _draw(self, context: StepContext, rows: slice, stream: int, similarity: Tensor) -> tuple[Tensor, Tensor]:
+        gathered = context.gathered
+        noise = hash_uniform(
+            self._seed, context.step, stream, context.ids.sample[rows].unsqueeze(1), gathered.ids.sample.unsqueeze(0)
+        )
+        candidates = gathered.allowed(rows).scatter_(1, gathered.own[rows].unsqueeze(1), False)
+        return draw_negatives(similarity, candidates, noise, temperature=self._temperature)
 
     def _match(self, image: Tensor, text: Tensor) -> Tensor:
         pair = self._gain * torch.cat([image, text], dim=1)

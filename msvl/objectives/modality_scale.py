@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from msvl.collectives.reduce import mean, ratio_of_totals
+from msvl.objectives.chunked import two_way_rows
 from msvl.objectives.config import ModalityScaleConfig
-from msvl.objectives.contrastive import chance_loss, cross_entropy_rows, retrieval_accuracy
 from msvl.objectives.precision import full_precision
 from msvl.objectives.reconstruction import ReconstructionSums, summarised
 from msvl.objectives.scale import LogitScale, ScaleOutput, StepContext
@@ -51,23 +51,25 @@ class ModalityScale(nn.Module):
 
     def _cross_sample(self, context: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
         gathered, embeddings = context.gathered, context.embeddings
-        allowed = gathered.allowed() if self._config.duplicates == "exclude" else None
+        allowed = gathered.allowed if self._config.duplicates == "exclude" else None
         if embeddings.masked_image is None or embeddings.masked_text is None:
             raise ValueError("the cross-sample term needs the embeddings of the masked pair")
-        image_scale, text_scale = self.image_scale(), self.text_scale()
-        image = image_scale * (full_precision(embeddings.masked_image) @ gathered.image.T)
-        text = text_scale * (full_precision(embeddings.masked_text) @ gathered.text.T)
-        image_loss = cross_entropy_rows(image, gathered.own, allowed)
-        text_loss = cross_entropy_rows(text, gathered.own, allowed)
-        return image_loss + text_loss, {
-            "cross_sample_image": image_loss.detach(),
-            "cross_sample_text": text_loss.detach(),
-            "cross_sample_image_accuracy": retrieval_accuracy(image, gathered.own, allowed),
-            "cross_sample_text_accuracy": retrieval_accuracy(text, gathered.own, allowed),
-            "cross_sample_chance": chance_loss(allowed, image),
-            "cross_sample_image_logit_scale": image_scale.detach().squeeze(),
-            "cross_sample_text_logit_scale": text_scale.detach().squeeze(),
-        }
+        loss, metrics = full_precision(embeddings.masked_image).new_zeros(()), {}
+        for name, masked, whole, logit_scale in (
+            ("image", embeddings.masked_image, gathered.image, self.image_scale()),
+            ("text", embeddings.masked_text, gathered.text, self.text_scale()),
+        ):
+            found = two_way_rows(full_precision(masked), whole, logit_scale, gathered.own, allowed)
+            one_way = (found.rows - found.positive).mean()
+            loss = loss + one_way
+            hit = found.positive > found.best_other
+            metrics |= {
+                f"cross_sample_{name}": one_way.detach(),
+                f"cross_sample_{name}_accuracy": hit.to(loss.dtype).mean(),
+                f"cross_sample_{name}_logit_scale": logit_scale.detach().squeeze(),
+                "cross_sample_chance": found.candidates.log().mean(),
+            }
+        return loss, metrics
 
 
 def _baselines(found: ReconstructionSums) -> dict[str, Tensor]:
