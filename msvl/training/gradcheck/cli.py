@@ -33,7 +33,11 @@ def add_parsers(groups: Any) -> None:
     )
     parser.add_argument("--loss", metavar="MODULE:CLASS", help="check this loss instead of a configuration")
     parser.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help="of the loss's constructor, YAML"
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the loss's constructor, YAML; {class: MODULE:CLASS, ...} builds a loss inside a wrapper",
     )
     parser.add_argument(
         "--out", type=Path, help="JSON file (default: gradcheck.json in the run's folder, if it is there)"

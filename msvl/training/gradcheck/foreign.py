@@ -25,21 +25,28 @@ class _Pairs(nn.Module):
         self.logit_scale, self.logit_bias = nn.Parameter(torch.tensor([2.0])), nn.Parameter(torch.tensor([-2.0]))
         self.loss = loss
 
-    def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        features = [
-            nn.functional.normalize(encoder(value), dim=-1)
-            for encoder, value in ((self.image, image), (self.text, text))
-        ]
+    def forward(self, image: Tensor, text: Tensor, pairs: Tensor) -> Tensor:
+        image = nn.functional.normalize(self.image(image), dim=-1)
+        text = nn.functional.normalize(self.text(text), dim=-1)
         wanted = inspect.signature(self.loss.forward).parameters
-        extra = {}
-        if "logit_scale" in wanted:
-            extra["logit_scale"] = self.logit_scale.exp().squeeze()
-        if "logit_bias" in wanted:
-            extra["logit_bias"] = self.logit_bias.squeeze()
-        found = self.loss(*features, **extra)
-        if isinstance(found, dict):
-            found = found.get("loss", sum(found.values()))
-        return found
+        if "ref_emb" in wanted:  # metric learning: embeddings with labels against others with theirs
+            found = self.loss(image, labels=pairs, ref_emb=text, ref_labels=pairs)
+        else:
+            extra = {}
+            if "logit_scale" in wanted:
+                extra["logit_scale"] = self.logit_scale.exp().squeeze()
+            if "logit_bias" in wanted and wanted["logit_bias"].default is inspect.Parameter.empty:
+                extra["logit_bias"] = self.logit_bias.squeeze()
+            found = self.loss(image, text, **extra)
+        return _value(found)
+
+
+def _value(found: Any) -> Tensor:
+    """Return the loss of an answer: a tensor, a dict with `loss` or of terms, or an object with a field `loss`."""
+    if isinstance(found, dict):
+        found = found.get("loss", sum(found.values()))
+    value: Tensor = getattr(found, "loss", found)
+    return value
 
 
 def measure_foreign(path: str, options: dict[str, Any], pairs: int) -> Measured:
@@ -48,24 +55,37 @@ def measure_foreign(path: str, options: dict[str, Any], pairs: int) -> Measured:
     Args:
         path: package.module:Class. Built with `options`, and with `rank` and `world_size` where its constructor takes
             them; called with image and text features [b, C] of unit length, and logit_scale and logit_bias where it
-            takes them.
-        options: Of the constructor.
+            takes them (an optional bias is left out). A forward with `ref_emb` is called the way of metric learning:
+            image features, labels, ref_emb = text features, ref_labels, where a label is the number of the pair.
+        options: Of the constructor. A mapping with the key `class` is built first: a loss inside a wrapper.
         pairs: Of the global batch.
     """
-    kind = load_class(path, where="--loss")
-    taken = inspect.signature(kind).parameters
-    known = {name: value for name, value in (("rank", rank()), ("world_size", world_size())) if name in taken}
     torch.manual_seed(1)
-    module = _Pairs(kind(**known, **options))
+    module = _Pairs(_built(path, options, where="--loss"))
     generator = torch.Generator().manual_seed(2)
     shared = torch.randn(pairs, WIDTH, generator=generator)
     image = shared + 0.5 * torch.randn(pairs, WIDTH, generator=generator)
     text = shared + 0.5 * torch.randn(pairs, WIDTH, generator=generator)
     block = slice(rank() * pairs // world_size(), (rank() + 1) * pairs // world_size())
-    value = module(image[block], text[block])
+    value = module(image[block], text[block], torch.arange(pairs)[block])
     value.backward()
     gradients = {name: mean(torch.zeros_like(p) if p.grad is None else p.grad) for name, p in module.named_parameters()}
     return Measured(losses=mean_of({"loss": value}), gradients={"loss": gradients})
+
+
+def _built(path: str, options: dict[str, Any], *, where: str) -> nn.Module:
+    """Return the loss, with `rank` and `world_size` where its constructor takes them."""
+    kind = load_class(path, where=where)
+    taken = inspect.signature(kind).parameters
+    known = {name: value for name, value in (("rank", rank()), ("world_size", world_size())) if name in taken}
+    given = {
+        name: _built(value["class"], {key: item for key, item in value.items() if key != "class"}, where=f"--option {name}")
+        if isinstance(value, dict) and "class" in value
+        else value
+        for name, value in options.items()
+    }  # fmt: skip
+    loss: nn.Module = kind(**known, **given)
+    return loss
 
 
 def foreign_groups(names: list[str]) -> dict[str, str]:

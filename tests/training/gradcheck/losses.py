@@ -38,3 +38,26 @@ class WithoutGradient(nn.Module):
         logits = self.factor * logit_scale * found[0] @ found[1].T
         own = torch.arange(len(logits))
         return nn.functional.cross_entropy(logits, own) + nn.functional.cross_entropy(logits.T, own)
+
+
+class Wrapper(nn.Module):
+    """Metric learning's call: embeddings and labels, references and theirs; the loss itself comes as an option."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, embeddings: Tensor, labels: Tensor, ref_emb: Tensor, ref_labels: Tensor) -> dict[str, Tensor]:
+        expected = torch.arange(len(labels)) + rank() * len(labels)
+        if not (torch.equal(labels, expected) and torch.equal(ref_labels, expected)):
+            raise ValueError(f"labels {labels.tolist()} are no numbers of pairs")
+        return {"loss": self.loss(embeddings, ref_emb, torch.tensor(5.0))}
+
+
+class OptionalBias(Exact):
+    """A bias that may stay away, as in open_clip's ClipLoss."""
+
+    def forward(self, image: Tensor, text: Tensor, logit_scale: Tensor, logit_bias: Tensor | None = None) -> Tensor:
+        if logit_bias is not None:
+            raise ValueError("the bias was not asked for")
+        return super().forward(image, text, logit_scale)

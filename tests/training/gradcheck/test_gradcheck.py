@@ -55,12 +55,29 @@ def test_a_loss_of_ones_own() -> None:
     assert "the mix with other losses changes with the number of GPUs" in done.output
 
 
+def test_a_loss_in_a_wrapper_called_with_labels_and_references() -> None:
+    words = ("--loss", f"{LOSSES}:Wrapper", "--ranks", "2", "--option")
+    done = gradcheck(*words, f"loss={{class: '{LOSSES}:Exact'}}")
+    assert done.code == 0, done.output
+    done = gradcheck(*words, f"loss={{class: '{LOSSES}:WithoutGradient', factor: 2.0}}")
+    assert done.code == 1, done.output
+    assert "encoder gradients x 0.50" in done.output
+
+
+def test_an_optional_bias_is_left_out() -> None:
+    assert gradcheck("--loss", f"{LOSSES}:OptionalBias", "--ranks", "2").code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ((), "needs a configuration, or --loss"),
         (("--loss", "nowhere.at:All"), "cannot be imported"),
         (("--loss", "math"), "expected package.module:Class"),
+        (
+            ("--loss", f"{LOSSES}:Wrapper", "--option", "loss={class: 'nowhere:All'}"),
+            "--option loss nowhere:All cannot be",
+        ),
         ((CONFIG, "--ranks", "1"), "at least 2"),
     ],
 )
