@@ -9,7 +9,6 @@ import asyncio
 import errno
 import os
 import re
-import threading
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
@@ -20,6 +19,8 @@ from msvl.data.storage.store import ObjectInfo, RemoteConfig, StorageCounts
 
 TAGS = ("ETag", "etag", "generation", "md5Hash", "LastModified", "mtime", "created")
 """Where the file systems say what changes with the content, best first."""
+NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
+"""What botocore and google-auth raise before they ask anyone; named, because neither may be installed."""
 T = TypeVar("T")
 
 
@@ -32,24 +33,21 @@ class FsspecStore:
         self._options = options
         self.counts = StorageCounts()
         self._retrier = Retrier(config, self.counts)
-        self._lock = threading.Lock()
         self._built: tuple[int, Any] | None = None
 
     @classmethod
     def open(cls, url: str, config: RemoteConfig, options: dict[str, Any]) -> tuple[FsspecStore, str]:
         """Return the store and the URL as its path. Raises StorageError for an unknown scheme or a missing package."""
-        from fsspec.core import split_protocol
         from fsspec.registry import get_filesystem_class
 
         store = cls(url, config, options)
-        scheme = split_protocol(url.partition("::")[2] or url)[0]
         try:
-            get_filesystem_class(split_protocol(url)[0] if "::" not in url else url.partition("::")[0])
-            get_filesystem_class(scheme)
+            for part in url.split("::"):  # fsspec chains file systems: zip://inside::s3://...
+                get_filesystem_class(part.partition("://")[0])
         except (ImportError, ValueError) as error:
             raise StorageError(
-                f"{store.show(url)}: this scheme needs a package that is not here ({redact(str(error))}): "
-                "`pip install msvl[remote]`, or check the scheme",
+                f"{store.show(url)}: this scheme is not known or needs a package ({redact(str(error))}): check it, "
+                "or `pip install 'msvl[remote]'`",
                 "unsupported",
             ) from None
         return store, url
@@ -106,8 +104,7 @@ class FsspecStore:
 
     def close(self) -> None:
         """Forget the file system; its connections close with it."""
-        with self._lock:
-            self._built = None
+        self._built = None
 
     def _read(self, path: str, offset: int, size: int, subject: str) -> bytes:
         if size == 0:
@@ -144,10 +141,10 @@ class FsspecStore:
             raise classify(error, seconds) from None
 
     def _filesystem(self) -> Any:
-        with self._lock:
-            if self._built is None or self._built[0] != os.getpid():
-                self._built = (os.getpid(), self._build())
-            return self._built[1]
+        built = self._built
+        if built is None or built[0] != os.getpid():
+            built = self._built = (os.getpid(), self._build())
+        return built[1]
 
     def _build(self) -> Any:
         from fsspec.core import url_to_fs
@@ -183,25 +180,17 @@ def classify(error: Exception, seconds: float) -> Exception:
 
 
 def _kind(error: Exception) -> Kind | None:
-    status = getattr(error, "status", None) or getattr(error, "code", None)
-    status = int(status) if str(status).isdigit() else 0
+    found = str(getattr(error, "status", None) or getattr(error, "code", None))
+    status = int(found) if found.isdigit() else 0
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return "missing"
-    missing_credentials = type(error).__name__ in (
-        "NoCredentialsError",
-        "PartialCredentialsError",
-        "DefaultCredentialsError",
-    )
-    if isinstance(error, PermissionError) or status in (401, 403) or missing_credentials:
+    if isinstance(error, PermissionError) or status in (401, 403) or type(error).__name__ in NO_CREDENTIALS:
         return "forbidden"
-    if status == 416 or "range not satisfiable" in str(error).lower() or "not satisfiable" in str(error).lower():
+    if status == 416 or "not satisfiable" in str(error).lower():
         return "short"
-    if isinstance(error, NotImplementedError) or getattr(error, "errno", None) in (
-        errno.EINVAL,
-        errno.EPERM,
-        errno.ENOSYS,
-    ):
-        return "unavailable"
+    refused = getattr(error, "errno", None) in (errno.EINVAL, errno.EPERM, errno.ENOSYS)
+    if refused or isinstance(error, NotImplementedError) or type(error).__name__ == "ParamValidationError":
+        return "unsupported"
     return None
 
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import stat
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -32,12 +31,15 @@ class _OpenFile:
 
 
 class LocalStore:
-    """Local file systems, NFS and the like included. A replaced file is seen after `close` or eviction."""
+    """Local file systems, NFS and the like included. A replaced file is seen after `close` or eviction.
+
+    No lock guards the descriptors: one held by another thread during a fork would stay held in the child. Each step on the
+    dictionary is atomic, and the worst of a race is a file opened twice.
+    """
 
     def __init__(self) -> None:
         self.counts = StorageCounts()
-        self._files: OrderedDict[str, _OpenFile] = OrderedDict()
-        self._lock = threading.Lock()
+        self._files: dict[str, _OpenFile] = {}
 
     def join(self, path: str, parts: tuple[str, ...]) -> str:
         """Return the path of something inside `path`."""
@@ -108,27 +110,22 @@ class LocalStore:
 
     def close(self) -> None:
         """Close all descriptors."""
-        with self._lock:
-            self._files.clear()
+        self._files.clear()
 
     def __reduce__(self) -> tuple[type[LocalStore], tuple[()]]:
         """Travel without descriptors."""
         return type(self), ()
 
     def _open(self, path: str) -> _OpenFile:
-        with self._lock:
-            file = self._files.get(path)
-            if file is None:
-                file = self._files[path] = _OpenFile(path)
-                if len(self._files) > MAX_OPEN:
-                    self._files.popitem(last=False)
-            else:
-                self._files.move_to_end(path)
+        # Taken out and put back: the dictionary's order is that of use.
+        file = self._files.pop(path, None) or _OpenFile(path)
+        self._files[path] = file
+        if len(self._files) > MAX_OPEN:
+            self._files.pop(next(iter(list(self._files))), None)
         return file
 
     def _drop(self, path: str) -> None:
-        with self._lock:
-            self._files.pop(path, None)
+        self._files.pop(path, None)
 
     def _finish(self, path: str, data: bytes, offset: int, size: int) -> bytes:
         # One call returns at most 2 GiB, and network disks may return less than was asked.
