@@ -10,7 +10,6 @@ import errno
 import fcntl
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,7 +76,8 @@ class CacheCounts:
 class BlockCache:
     """Reads ranges of remote objects through the node's folder. Local locations pass straight through.
 
-    A folder that cannot be written to costs a warning and requests, not the run. One object may be used by several threads, survives a fork and can be pickled; counts are per process.
+    A folder that cannot be written to costs a warning and requests, not the run. One object may be used by several threads,
+    survives a fork and can be pickled; counts are per process.
     """
 
     def __init__(self, config: CacheConfig) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 BLOCKS, ASIDE, LOCKS, SPACE = "blocks", "aside", "locks", "space.lock"
 
@@ -33,14 +34,8 @@ class CacheSpace:
         """Make room for a block and write it: aside, then renamed. Raises OSError when the disk is full or the limit too low."""
         size = len(block) + len(footer)
         aside = self._folder / ASIDE / f"{name}.{os.getpid()}-{threading.get_ident()}"
-        with self._space_lock():
-            self._make_room(size)
-            descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-            # Tells others that its writer lives. Its full size is claimed at once, so that they count it.
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            os.ftruncate(descriptor, size)
         try:
-            with os.fdopen(descriptor, "wb") as stream:
+            with self._claim(aside, size) as stream:
                 stream.write(block)
                 stream.write(footer)
                 stream.flush()
@@ -55,6 +50,20 @@ class CacheSpace:
         """Remove a damaged block, if it is still there and this process may."""
         with suppress(OSError):
             os.unlink(self.path(name))
+
+    def _claim(self, aside: Path, size: int) -> BinaryIO:
+        """Make room and open the file aside, locked and at its full size, so that other writers count it."""
+        with self._space_lock():
+            self._make_room(size)
+            stream = open(aside, "wb")  # noqa: SIM115  # the caller closes it
+            try:
+                # Tells others that its writer lives; it ends with the process.
+                fcntl.flock(stream, fcntl.LOCK_EX)
+                os.ftruncate(stream.fileno(), size)
+            except OSError:
+                stream.close()
+                raise
+        return stream
 
     @contextmanager
     def _space_lock(self) -> Iterator[None]:

@@ -71,15 +71,18 @@ class LocalStore:
         """Return exactly `size` bytes."""
         try:
             try:
-                data = os.pread(self._open(path).descriptor, size, offset)
+                # Held by name: another thread may evict it during the read.
+                file = self._open(path)
+                data = os.pread(file.descriptor, size, offset)
             except OSError as error:
                 if error.errno != errno.ESTALE:
                     raise
                 # NFS: the file was replaced on the server; its name leads to the new one.
                 self._drop(path)
-                data = os.pread(self._open(path).descriptor, size, offset)
+                file = self._open(path)
+                data = os.pread(file.descriptor, size, offset)
             if len(data) != size:
-                data = self._finish(path, data, offset, size)
+                data = _finish(file, data, offset, size)
         except OSError as error:
             raise _fault(path, error, f" [{offset} + {size} bytes]") from error
         if len(data) != size:
@@ -127,15 +130,6 @@ class LocalStore:
     def _drop(self, path: str) -> None:
         self._files.pop(path, None)
 
-    def _finish(self, path: str, data: bytes, offset: int, size: int) -> bytes:
-        # One call returns at most 2 GiB, and network disks may return less than was asked.
-        parts = [data]
-        have = len(data)
-        while have < size and parts[-1]:
-            parts.append(os.pread(self._open(path).descriptor, size - have, offset + have))
-            have += len(parts[-1])
-        return b"".join(parts)
-
     def _replace(self, path: str, write: Callable[[BinaryIO], Any]) -> None:
         aside = f"{path}.{os.getpid()}-{threading.get_ident()}.part"
         try:
@@ -149,6 +143,16 @@ class LocalStore:
                 os.unlink(aside)
             raise _fault(path, error) from error
         self._drop(path)
+
+
+def _finish(file: _OpenFile, data: bytes, offset: int, size: int) -> bytes:
+    # One call returns at most 2 GiB, and network disks may return less than was asked.
+    parts = [data]
+    have = len(data)
+    while have < size and parts[-1]:
+        parts.append(os.pread(file.descriptor, size - have, offset + have))
+        have += len(parts[-1])
+    return b"".join(parts)
 
 
 def _fault(path: str, error: OSError, span: str = "") -> StorageError:
