@@ -5,7 +5,6 @@ Asynchronous file systems (s3, gs, az) end by the deadline; of the others only w
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import re
@@ -172,7 +171,7 @@ def classify(error: Exception, seconds: float) -> Exception:
     """Return Transient or Permanent for what a file system raised; a fault of the program comes back as it is."""
     if isinstance(error, (TypeError, AttributeError, NameError)):
         return error
-    if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
+    if isinstance(error, TimeoutError):
         return Transient(f"no complete answer within {seconds:.3g} s")
     reason = f"{type(error).__name__}: {redact(' '.join(str(error).split()))[:200]}"
     kind = _kind(error)
