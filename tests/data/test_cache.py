@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +44,16 @@ def config(folder: Path, blocks: float = 100, **options: Any) -> CacheConfig:
 
 
 def stored(folder: Path) -> int:
-    """Bytes in the folder; blocks first, so that one that is renamed meanwhile is not counted twice."""
-    total = 0
-    for part in ("blocks", "aside"):
-        for path in (folder / part).glob("*"):
-            try:
-                total += path.stat().st_size
-            except FileNotFoundError:
-                continue
-    return total
+    """Bytes in the folder at one moment: room is made and claimed only under this lock, and a renamed file is counted once."""
+    sizes = {}
+    with open(folder / "space.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for part in ("aside", "blocks"):
+            for path in (folder / part).glob("*"):
+                with suppress(FileNotFoundError):
+                    status = path.stat()
+                    sizes[status.st_ino] = status.st_size
+    return sum(sizes.values())
 
 
 def read_at_random(settings: CacheConfig, url: str, seed: int, reads: int, ready: Any, results: Any) -> None:
@@ -128,6 +131,7 @@ def test_local_files_are_not_cached(tmp_path: Path) -> None:
 
 @pytest.mark.evidence("Ranks and workers of a node fetch each remote block once", how="cpu")
 def test_processes_fetch_each_block_once(server: ObjectServer, tmp_path: Path) -> None:
+    server.delay = 0.05  # long enough for all processes to want the same block
     results = read_together(config(tmp_path), f"{server.url}/a.tar", processes=4, reads=150)
     ranges = server.ranges_of("/a.tar")
     assert [wrong for wrong, _ in results] == [0] * 4

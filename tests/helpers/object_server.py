@@ -23,6 +23,8 @@ class ObjectServer:
         """Method, path with query, and Range of each request."""
         self.ranges = True
         """Whether ranged reads are honoured."""
+        self.delay = 0.0
+        """Seconds before each answer."""
         self.stop = threading.Event()
         self.url = ""
         self.lock = threading.Lock()
@@ -72,6 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         with state.lock:
             state.requests.append((self.command, self.path, span))
             fault = state.faults.pop(0) if state.faults else "ok"
+        time.sleep(state.delay)
         if fault.isdigit():
             return self._end(int(fault), b"")
         if fault == "reset":
