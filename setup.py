@@ -13,6 +13,7 @@ REQUIRED = [
     "wandb>=0.31,<1",
     "submitit>=1.5.4,<2",
     "einops>=0.8,<1",
+    "fsspec>=2026.9,<2027",
     "jinja2>=3.1,<4",
     "matplotlib>=3.10,<4",
     "ninja>=1.11",
@@ -21,6 +22,7 @@ REQUIRED = [
     "pydantic>=2.12,<3",
     "pyyaml>=6,<7",
     "rich>=14",
+    "requests>=2.32,<3",
     "safetensors>=0.6,<1",
     "scikit-learn>=1.7,<2",
     "scipy>=1.15,<2",
@@ -28,7 +30,19 @@ REQUIRED = [
     "tokenizers>=0.22,<1",
     "tqdm>=4.67,<5",
 ]
-DEVELOPMENT = ["import-linter>=2.5", "mypy>=1.18", "pytest>=8.4", "ruff>=0.14", "types-PyYAML>=6", "types-tqdm>=4.67"]
+REMOTE = ["gcsfs>=2026.8", "s3fs>=2026.9,<2027"]
+DEVELOPMENT = [
+    "flask>=3.1",
+    "flask-cors>=6",
+    "import-linter>=2.5",
+    "moto[s3]>=5.2,<6",
+    "mypy>=1.18",
+    "pytest>=8.4",
+    "ruff>=0.14",
+    "s3fs>=2026.9,<2027",
+    "types-PyYAML>=6",
+    "types-tqdm>=4.67",
+]
 
 setup(
     name="msvl",
@@ -42,6 +56,6 @@ setup(
     packages=find_packages(include=["msvl", "msvl.*"]),
     package_data={"msvl": ["**/*.html", "**/*.yaml", "**/*.css"]},
     install_requires=REQUIRED,
-    extras_require={"dev": DEVELOPMENT},
+    extras_require={"dev": DEVELOPMENT, "remote": REMOTE},
     entry_points={"console_scripts": ["msvl=msvl.cli:main"]},
 )
