@@ -54,7 +54,8 @@ class ModalityScale(nn.Module):
         allowed = gathered.allowed if self._config.duplicates == "exclude" else None
         if embeddings.masked_image is None or embeddings.masked_text is None:
             raise ValueError("the cross-sample term needs the embeddings of the masked pair")
-        loss, metrics: dict[str, Tensor] = full_precision(embeddings.masked_image).new_zeros(()), {}
+        loss = full_precision(embeddings.masked_image).new_zeros(())
+        metrics: dict[str, Tensor] = {}
         for name, masked, whole, logit_scale in (
             ("image", embeddings.masked_image, gathered.image, self.image_scale()),
             ("text", embeddings.masked_text, gathered.text, self.text_scale()),
