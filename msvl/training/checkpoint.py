@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from msvl.collectives.agree import barrier, first_message
-from msvl.collectives.world import rank
+from msvl.collectives.world import rank, world_size
 from msvl.config.errors import CheckpointError
 from msvl.training.engine import Engine
 from msvl.training.finished import MARKER, complete_checkpoints, step_folder
 from msvl.training.state import TrainState
-from msvl.training.storage import AgreedStorage, explain_write_error, read_torch, write_torch
+from msvl.training.storage import AgreedStorage, archive_damage, explain_write_error, read_torch, write_torch
 
 PARTIAL = ".partial-"
 
@@ -59,6 +59,7 @@ def load(engine: Engine, folder: Path) -> TrainState:
     `finished.newest` has checked the files and that they fit, before the process group came up.
     """
     state = TrainState.read(folder / "state.json")
+    _check_content(folder)
     engine.deepspeed.checkpoint_engine = AgreedStorage()
     path, _ = engine.deepspeed.load_checkpoint(str(folder), tag="engine", load_lr_scheduler_states=False)
     if path is None:
@@ -68,6 +69,20 @@ def load(engine: Engine, folder: Path) -> TrainState:
     if torch.cuda.is_available() and "cuda" in generators:
         torch.cuda.set_rng_state(generators["cuda"])
     return state
+
+
+def _check_content(folder: Path) -> None:
+    """Collective. Raise CheckpointError on every rank when a file is damaged; each file is read by one of them.
+
+    DeepSpeed loads between collectives: a rank that found its own file damaged there would leave the others waiting.
+    """
+    files = [*sorted((folder / "engine").glob("*.pt")), *sorted((folder / "rng").glob("*.pt"))]
+    damage = next((found for file in files[rank() :: world_size()] if (found := archive_damage(file))), None)
+    message = first_message(damage)
+    if message is not None:
+        error = CheckpointError(f"{message}; remove {folder} to resume from an older checkpoint")
+        error.agreed = True
+        raise error
 
 
 def full_state_dict(engine: Engine) -> dict[str, torch.Tensor]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,6 +66,16 @@ def read_torch(path: str, map_location: Any = None) -> Any:
             f"{path} cannot be read as tensors and plain values ({type(error).__name__}): the checkpoint is damaged or not "
             "msvl's; remove its folder step-... to resume from an older one"
         ) from error
+
+
+def archive_damage(path: Path) -> str | None:
+    """Return in words what is wrong with the bytes of a file that torch wrote, by its own checksums, or None."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            part = archive.testzip()
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        return f"{path} is damaged ({error})"
+    return f"{path} is damaged (the checksum of {part} differs)" if part else None
 
 
 def explain_write_error(path: str, error: Exception) -> str:

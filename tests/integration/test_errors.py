@@ -119,6 +119,22 @@ def test_a_second_start_overwrites_nothing_and_a_damaged_checkpoint_is_named(con
 
 
 @pytest.mark.ranks
+@pytest.mark.evidence("A checkpoint file that is damaged on one rank is named once, by all ranks", how="gloo")
+def test_a_damaged_file_of_one_rank_is_one_message(config: Path, tmp_path: Path) -> None:
+    words = [*MSVL, "train", str(config), "--ranks", "2"]
+    finished = execute([*words, "train.steps=2"])
+    assert finished.code == 0, finished.output[-3000:]
+    engine = tmp_path / "runs" / "r" / "checkpoints" / "step-00000002" / "engine"
+    shard = next(engine.glob("*pp_rank_1_*optim_states.pt"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    shard.write_bytes(bytes(data))
+    damaged = execute([*words, "--resume", "train.steps=3"])
+    one_message(damaged, shard.name, "is damaged", "to resume from an older checkpoint")
+    assert orphans(damaged.token) == []
+
+
+@pytest.mark.ranks
 @pytest.mark.evidence(
     "A full disk on one rank fails the save on all ranks; older checkpoints stay; nobody hangs", how="gloo"
 )
