@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from msvl.config.base import Config
 
@@ -15,13 +15,20 @@ class AugmentConfig(Config):
     enabled: bool = True
     """Off gives the evaluation transform."""
     scale: tuple[float, float] = (0.8, 1.0)
-    """Range of the crop's area as a share of the largest square."""
+    """Range of the crop's area as a share of the largest square (CXR-CLIP's lower end; above 1 would be padding)."""
     rotation_degrees: float = Field(5.0, ge=0, le=45)
-    """Rotation is drawn from plus or minus this."""
+    """Rotation is drawn from plus or minus this (ours; MaCo turns by up to 20)."""
     brightness: float = Field(0.2, ge=0, le=1)
-    """Offset is drawn from plus or minus this share of the grey range."""
+    """Offset is drawn from plus or minus this share of the grey range (ours, of the size of CXR-CLIP's jitter)."""
     contrast: float = Field(0.2, ge=0, lt=1)
-    """Gain is drawn from 1 plus or minus this."""
+    """Gain is drawn from 1 plus or minus this (ours, of the size of CXR-CLIP's jitter)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> AugmentConfig:
+        low, high = self.scale
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"scale: expected 0 < lower <= upper <= 1, found [{low:g}, {high:g}]")
+        return self
 
 
 class ReportConfig(Config):
@@ -57,9 +64,12 @@ class DataConfig(Config):
     """Split for judgement during training."""
     image_size: PositiveInt = 224
     """Side of the square the model sees, in pixels."""
+    target_scale: Literal[1, 2] = 1
+    """2 reads training images at twice `image_size`: the encoder sees their 2 x 2 means, the masked autoencoder has to
+    predict the fine pixels (MRM and MaCo: 448 from 224); the shards' short side must be that long."""
     augment: AugmentConfig = AugmentConfig()
     report: ReportConfig = ReportConfig()
     workers: int = Field(2, ge=0)
-    """Loader processes per rank; 0 reads in the training process."""
+    """Loader processes per rank; 0 reads in the training process (2 keep an epoch of small models fed on a laptop)."""
     max_bad_share: float = Field(0.01, ge=0, le=1)
     """Share of unreadable records above which the run stops."""

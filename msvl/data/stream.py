@@ -57,6 +57,7 @@ class BatchReader:
     ) -> None:  # fmt: skip
         self._index = index
         self._config = config
+        self._size = config.image_size * config.target_scale
         self._tokeniser = tokeniser
         self._seed = seed
         self._global_batch = global_batch
@@ -71,7 +72,7 @@ class BatchReader:
             cv2.setNumThreads(1)
             self._reader = SampleReader(self._index)
         positions = rank_positions(step, global_batch=self._global_batch, rank=self._rank, world=self._world)
-        size = self._config.image_size
+        size = self._size
         impression = step_draw(self._seed, step) < self._config.report.impression_share
         images = np.empty((len(positions), 1, size, size), dtype=np.uint8)
         texts, metas, keys = [], [], []
@@ -108,7 +109,7 @@ class BatchReader:
         sample = stable_id(key)
         meta = self._reader.meta(number)
         rng = sample_rng(self._seed, epoch, sample, stream=0)
-        image = training_image(self._reader.image(number), self._config.image_size, self._config.augment, rng)
+        image = training_image(self._reader.image(number), self._size, self._config.augment, rng)
         report = self._config.report
         sentences = read_sentences(meta, report, impression=impression)
         drawn = draw_sentences(sentences, report.sentence_sampling, sample_rng(self._seed, epoch, sample, stream=1))

@@ -38,6 +38,7 @@ def build_model(
     tokeniser: Vocabulary,
     pixel_mean: float,
     pixel_std: float,
+    target_scale: int = 1,
 ) -> MSVLModel:
     """Build the model with random or published weights; torch's global seed decides what is random.
 
@@ -47,6 +48,7 @@ def build_model(
         tokeniser: The run's tokenizer.
         pixel_mean: The training set's mean grey value in [0, 1], used when the configuration gives none.
         pixel_std: Its standard deviation.
+        target_scale: Side of a training image as a multiple of `image_size`, see `data.target_scale`.
 
     Raises:
         CheckpointError: Published weights cannot be read or do not fit.
@@ -61,6 +63,7 @@ def build_model(
         text_network=TEXT_FAMILIES[text.family].describe(text, tokeniser.vocab_size, tokeniser.pad_id),
         channels=config.channels,
         image_size=image_size,
+        target_scale=target_scale,
         pixel_mean=pixel_mean if image.pixel_mean is None else image.pixel_mean,
         pixel_std=pixel_std if image.pixel_std is None else image.pixel_std,
         mask_token_id=tokeniser.mask_id,

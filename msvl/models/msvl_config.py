@@ -26,6 +26,8 @@ class MSVLConfig(PretrainedConfig):
     """C of the shared space."""
     image_size: int = 224
     """Side of the square that the model sees, in pixels."""
+    target_scale: int = 1
+    """Side of a training image as a multiple of `image_size`: the encoder sees means, the decoder predicts the fine pixels."""
     pixel_mean: float = 0.5
     """Mean grey value of the training set, in [0, 1]."""
     pixel_std: float = 0.25

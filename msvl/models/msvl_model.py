@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from einops import reduce
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
@@ -53,8 +54,9 @@ class MSVLModel(PreTrainedModel):
         self.patch_projection = nn.Linear(encoder.width, config.channels)
         self.text_projection = nn.Linear(self.text_encoder.width, config.channels)
         self.sentence_projection = nn.Linear(self.text_encoder.width, config.channels)
+        self.target_patch = encoder.patch * config.target_scale
         self.image_decoder = ImageDecoder(
-            image.decoder, encoder_width=encoder.width, grid=self.grid, patch=encoder.patch
+            image.decoder, encoder_width=encoder.width, grid=self.grid, patch=self.target_patch
         )
         self.vocab_size: int = (config.text_network or {})["vocab_size"]
         self.text_decoder = TextDecoder(self.text_encoder.width, self.vocab_size)
@@ -71,17 +73,18 @@ class MSVLModel(PreTrainedModel):
         Masks depend on (seed, batch.step, sample id) alone. No shape depends on the data.
 
         Args:
-            batch: This rank's pairs, on the model's device.
+            batch: This rank's pairs, on the model's device; images of `target_scale` times the model's side.
             seed: The run's.
             reconstruct: Run the masked passes and the decoders. The masked copy of the reports goes through the text
                 encoder together with the reports, as one batch of 2B.
         """
-        pixels = self.standardise(batch.images)
+        fine = self._standardise(batch.images, self.config.image_size * self.config.target_scale)
+        pixels = _block_means(fine, self.config.target_scale)
         image = self._embed_image(self.image_encoder(pixels))
         if not reconstruct:
             return _joined(image, self.encode_text(batch.tokens))
         sample = batch.ids.sample
-        masked_image = self._masked_image_pass(pixels, patch_noise(seed, batch.step, sample, self.grid**2))
+        masked_image = self._masked_image_pass(pixels, fine, patch_noise(seed, batch.step, sample, self.grid**2))
         hidden_tokens = mask_tokens(
             batch.tokens,
             seed=seed,
@@ -116,10 +119,14 @@ class MSVLModel(PreTrainedModel):
 
     def standardise(self, images: Tensor) -> Tensor:
         """Map uint8 [B, 1, H, W] to the model's dtype with the training set's mean 0 and standard deviation 1."""
-        side = self.config.image_size
+        return self._standardise(images, self.config.image_size)
+
+    def _standardise(self, images: Tensor, side: int) -> Tensor:
         if images.shape[-2:] != (side, side):
             found = f"{images.shape[-2]} x {images.shape[-1]}"
-            raise ConfigError(f"images are {found} px but the model reads {side} px: set data.image_size to {side}")
+            raise ConfigError(
+                f"images are {found} px but the model reads {side} px: set data.image_size (times data.target_scale) to {side}"
+            )
         scale, shift = 1 / (255 * self.config.pixel_std), self.config.pixel_mean / self.config.pixel_std
         pixels: Tensor = (images.float() * scale - shift).to(self.image_projection.weight.dtype)
         return pixels
@@ -136,13 +143,13 @@ class MSVLModel(PreTrainedModel):
     def _pool_image(self, encoded: EncodedImage) -> Tensor:
         return encoded.cls if self.image_pooling == "cls" else encoded.patches.mean(dim=1)
 
-    def _masked_image_pass(self, pixels: Tensor, noise: Tensor) -> _MaskedImage:
+    def _masked_image_pass(self, pixels: Tensor, fine: Tensor, noise: Tensor) -> _MaskedImage:
         split = split_patches(noise, self.image_mask_ratio)
         encoded = self.image_encoder(pixels, split.visible)
         return _MaskedImage(
             embedding=to_unit_length(self.image_projection(self._pool_image(encoded))),
             prediction=self.image_decoder(encoded.cls, encoded.patches, split),
-            target=patch_targets(pixels, split.masked, patch=self.image_encoder.patch, normalise=self.normalise_target),
+            target=patch_targets(fine, split.masked, patch=self.target_patch, normalise=self.normalise_target),
         )
 
     def _both_text_passes(self, tokens: Tokens, masked: MaskedTokens) -> tuple[TextEmbeddings, Tensor, Tensor]:
@@ -183,6 +190,11 @@ class MSVLModel(PreTrainedModel):
         elif isinstance(module, nn.Linear):
             init.normal_(module.weight, std=0.02)
             init.zeros_(module.bias)
+
+
+def _block_means(pixels: Tensor, side: int) -> Tensor:
+    """Return the means over blocks of `side` x `side` pixels."""
+    return reduce(pixels, "b c (h p) (w q) -> b c h w", "mean", p=side, q=side) if side > 1 else pixels
 
 
 def _joined(image: ImageEmbeddings, text: TextEmbeddings) -> Embeddings:

@@ -1,4 +1,4 @@
-"""Says in words when a contrastive scale does not learn."""
+"""Says in words when a contrastive scale does not learn, and when updates are left out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,30 @@ CAUSES = (
     "likely causes: images not standardised (model.image.pixel_mean / pixel_std), learning rate too high or no warm-up, "
     "no gradient clipping, or a global batch too small"
 )
+
+
+class SkippedSteps:
+    """Warns when the engine leaves out updates: the loss was finite, a gradient was not."""
+
+    def __init__(self, already: int) -> None:
+        self._known = already
+
+    def after_step(self, report: StepReport) -> None:
+        """Compare the count with the last one."""
+        new = report.skipped_steps - self._known
+        if new > 0:
+            logger.warning(
+                "step %d: %d more updates were left out because a gradient was not finite (%d in this run); if this goes on, "
+                "lower optimizer.lr or lengthen optimizer.warmup_steps",
+                report.step, new, report.skipped_steps,
+            )  # fmt: skip
+        self._known = report.skipped_steps
+
+    def after_judgement(self, step: int, metrics: dict[str, float]) -> None:
+        """Nothing to see here."""
+
+    def close(self) -> None:
+        """Nothing to close."""
 
 
 class CollapseWatch:

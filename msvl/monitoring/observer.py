@@ -19,6 +19,8 @@ class StepReport:
     """What the objectives report beside."""
     lr: float
     gradient_norm: float
+    skipped_steps: int
+    """Updates that the engine has left out since the run began, because a gradient was not finite."""
     pairs_per_second: float
     """Over all ranks."""
     waiting_share: float
@@ -50,6 +52,7 @@ def flat(report: StepReport) -> dict[str, Any]:
     record |= {
         "train/lr": report.lr,
         "train/gradient_norm": report.gradient_norm,
+        "train/skipped_steps": report.skipped_steps,
         "throughput/pairs_per_second": report.pairs_per_second,
         "throughput/waiting_share": report.waiting_share,
         "data/samples_digest": report.samples_digest,

@@ -65,6 +65,8 @@ class InstanceScaleConfig(Config):
     """Hidden channels of the two-layer matching head; 0 takes the shared channels."""
     temperature: PositiveFloat = 0.07
     """Temperature of the draw: probability of a negative grows with exp(similarity / temperature) (ALBEF's rule)."""
+    duplicates: Literal["exclude", "keep"] = "exclude"
+    """'exclude' never draws a negative of the same report text, study or patient; 'keep' may draw every other pair (ALBEF)."""
 
 
 class ModalityScaleConfig(Config):

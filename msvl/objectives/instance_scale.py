@@ -54,6 +54,7 @@ class InstanceScale(nn.Module):
         super().__init__()
         width = config.width or channels
         self._temperature = config.temperature
+        self._exclude = config.duplicates == "exclude"
         self._seed = seed
         # Unit-length embeddings have entries of 1 / sqrt(C); the head wants entries near 1.
         self._gain = channels**0.5
@@ -114,7 +115,8 @@ class InstanceScale(nn.Module):
         noise = hash_uniform(
             self._seed, context.step, stream, context.ids.sample[rows].unsqueeze(1), gathered.ids.sample.unsqueeze(0)
         )
-        candidates = gathered.allowed(rows).scatter_(1, gathered.own[rows].unsqueeze(1), False)
+        candidates = gathered.allowed(rows) if self._exclude else torch.ones_like(noise, dtype=torch.bool)
+        candidates = candidates.scatter_(1, gathered.own[rows].unsqueeze(1), False)
         return draw_negatives(similarity, candidates, noise, temperature=self._temperature)
 
     def _match(self, image: Tensor, text: Tensor) -> Tensor:

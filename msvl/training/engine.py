@@ -48,6 +48,11 @@ class Engine:
         norm = self.deepspeed.get_global_grad_norm() if norm is None else norm
         self.gradient_norm = float(norm) if norm is not None else float("nan")
 
+    @property
+    def skipped_steps(self) -> int:
+        """Updates that DeepSpeed has left out since the run began, because a gradient was not finite."""
+        return int(self.deepspeed.skipped_steps)
+
     def facts(self) -> dict[str, Any]:
         """Return what is really on, read from the engine and not from the configuration."""
         engine = self.deepspeed

@@ -139,6 +139,7 @@ def _report(
         },
         lr=_lr(state.step - 1, config),
         gradient_norm=engine.gradient_norm,
+        skipped_steps=engine.skipped_steps,
         pairs_per_second=interval.pairs * world_size() / elapsed,
         waiting_share=waiting,
         samples_digest=digest,

@@ -46,10 +46,21 @@ def prepare(config_path: str, overrides: Sequence[str], *, resume: bool, rank: L
             f"{config_path}: model.text.tokenizer is not set and {packed.path} has no tokenizer: name a folder, or pack "
             "with --train-tokenizer 2000"
         )
+    _check_fine_pixels(config, packed)
     checkpoint = _newest(config, folder, packed, rank) if resume else None
     return Prepared(
         config=config, packed=packed, folder=folder, rank=rank, tokenizer=str(tokenizer), checkpoint=checkpoint
     )
+
+
+def _check_fine_pixels(config: PretrainConfig, packed: PackedSet) -> None:
+    """Refuse to predict pixels that packing has thrown away."""
+    fine, kept = config.data.image_size * config.data.target_scale, int(packed.manifest["options"]["short_side"])
+    if config.data.target_scale > 1 and kept < fine:
+        raise ConfigError(
+            f"data.target_scale={config.data.target_scale} asks for images of {fine} px but {packed.path} was packed with "
+            f"--short-side {kept}: pack with --short-side {fine}, or set data.target_scale=1"
+        )
 
 
 def _newest(config: PretrainConfig, folder: RunFolder, packed: PackedSet, rank: LaunchedRank) -> Path | None:

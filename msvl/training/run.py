@@ -20,7 +20,7 @@ from msvl.data.text_statistics import unigram_entropy
 from msvl.data.tokenise import ReportTokeniser
 from msvl.models.build import build_model
 from msvl.models.exported import save_exported
-from msvl.monitoring.health import CollapseWatch
+from msvl.monitoring.health import CollapseWatch, SkippedSteps
 from msvl.monitoring.observer import Observer
 from msvl.monitoring.writers import JsonlWriter, ProgressBar, WandbWriter
 from msvl.objectives.total import Objectives
@@ -65,6 +65,7 @@ def build_module(config: PretrainConfig, packed: PackedSet, tokeniser: ReportTok
     model = build_model(
         config.model,
         image_size=config.data.image_size,
+        target_scale=config.data.target_scale,
         tokeniser=tokeniser,
         pixel_mean=packed.pixel_mean,
         pixel_std=packed.pixel_std,
@@ -139,7 +140,11 @@ def _observers(
     attempt = folder.begin_attempt(config, facts=facts, resumed_at=state.step)
     sys.stderr.write(first_screen(prepared, facts, state))
     sys.stderr.flush()
-    observers: list[Observer] = [JsonlWriter(folder.metrics, attempt), CollapseWatch()]
+    observers: list[Observer] = [
+        JsonlWriter(folder.metrics, attempt),
+        CollapseWatch(),
+        SkippedSteps(engine.skipped_steps),
+    ]
     if config.wandb.enabled:
         observers.append(
             WandbWriter(
@@ -172,7 +177,12 @@ def first_screen(prepared: Prepared, facts: dict[str, object], state: TrainState
         f"{config.model.image.width}x{config.model.image.depth}, text {config.model.text.family} "
         f"{config.model.text.width}x{config.model.text.depth}, shared channels {config.model.channels}",
         f"  data        {packed.path}: {counts['samples']:,} pairs of {counts['patients']:,} patients, "
-        f"{config.data.image_size} px",
+        f"{config.data.image_size} px"
+        + (
+            f", masked patches at {config.data.image_size * config.data.target_scale} px"
+            if config.data.target_scale > 1
+            else ""
+        ),
         "  objectives  " + ", ".join(f"{name} x {weight:g}" for name, weight in scales.items()),
         f"  batch       {config.train.global_batch} = {facts['ranks']} ranks x {facts['micro_batch']} x accumulation "
         f"{facts['accumulation']}"

@@ -55,7 +55,7 @@ def deepspeed_dictionary(config: PretrainConfig, world: int) -> dict[str, Any]:
         "steps_per_print": 2**31 - 1,
         "wall_clock_breakdown": False,
         "fp16": {"enabled": False},
-        "bf16": {"enabled": bf16},
+        "bf16": {"enabled": bf16, "check_grad_overflow": True},
         "communication_data_type": "fp32",
         "prescale_gradients": False,
         "gradient_predivide_factor": 1.0,

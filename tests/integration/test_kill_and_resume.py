@@ -43,8 +43,7 @@ def check_sharding(folder: Path, output: str, *, stage: int) -> None:
     ("stage", "kills"),
     [
         pytest.param(3, KILLS, id="zero-3-every-kill"),
-        pytest.param(2, [KILLS[3], KILLS[4]], id="zero-2-short"),
-        pytest.param(2, KILLS, id="zero-2-every-kill", marks=pytest.mark.slow),
+        pytest.param(2, KILLS, id="zero-2-every-kill"),
     ],
 )
 def test_killed_run_equals_uninterrupted_one(

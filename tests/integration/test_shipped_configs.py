@@ -40,7 +40,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, tiny_set: Path) -> dict[
 @pytest.mark.evidence("Every shipped configuration, at small size, trains and saves", how="cpu")
 def test_two_steps(config: Path, published: dict[str, str], tiny_set: Path, tmp_path: Path) -> None:
     words = [
-        f"data.path={tiny_set}", f"run.folder={tmp_path}", "run.name=toy", "data.image_size=64", "data.workers=1",
+        f"data.path={tiny_set}", f"run.folder={tmp_path}", "run.name=toy", "data.image_size=32", "data.workers=1",
         "train.steps=2", "train.global_batch=8", "train.log_every=1", "validation.samples=16", "wandb.enabled=false",
         "model.image.decoder.width=16", "model.image.decoder.depth=1", "model.image.decoder.heads=2", "model.channels=16",
         "optimizer.warmup_steps=1",

@@ -19,6 +19,7 @@ from tests.models.tiny import (
     LENGTH,
     PATCH,
     SENTENCES,
+    SIDE,
     VOCABULARY,
     rows_of,
     tiny_batch,
@@ -215,8 +216,39 @@ def test_bfloat16_stays_close_to_float32() -> None:
         torch.testing.assert_close(getattr(rough, name), getattr(exact, name), atol=0.05, rtol=0.05, msg=name)
 
 
+def test_fine_targets_change_what_is_predicted_and_nothing_that_is_seen() -> None:
+    coarse = tiny_batch()
+    # Blocks of four equal pixels: their means are the coarse image.
+    fine = replace(coarse, images=coarse.images.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+    models = [tiny_model(target_scale=scale).eval() for scale in (1, 2)]
+    models[1].load_state_dict(
+        {name: value for name, value in models[0].state_dict().items() if "decoder.pixels" not in name}, strict=False
+    )
+    one, two = (model(batch, seed=0, reconstruct=True) for model, batch in zip(models, (coarse, fine), strict=True))
+    for name in ("image", "patches", "masked_image", "text", "sentences"):
+        torch.testing.assert_close(getattr(two, name), getattr(one, name), msg=name)
+    assert two.reconstruction is not None
+    assert one.reconstruction is not None
+    assert two.reconstruction.patch_prediction.shape[-1] == (2 * PATCH) ** 2
+    # Four copies of every pixel standardise to four copies of the standardised pixel, but for the unbiased variance.
+    copies = two.reconstruction.patch_target.unflatten(-1, (PATCH, 2, PATCH, 2))
+    torch.testing.assert_close(copies[..., 0, :, 0], copies[..., 1, :, 1])
+    factor = ((4 * PATCH**2 - 1) / (4 * PATCH**2) * PATCH**2 / (PATCH**2 - 1)) ** 0.5
+    expected = one.reconstruction.patch_target.unflatten(-1, (PATCH, PATCH)) * factor
+    torch.testing.assert_close(copies[..., 0, :, 0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_encoder_sees_block_means() -> None:
+    batch = tiny_batch(side=2 * SIDE)
+    model = tiny_model(target_scale=2).eval()
+    means = batch.images.float().unflatten(2, (SIDE, 2)).unflatten(4, (SIDE, 2)).mean(dim=(3, 5))
+    expected = model.image_encoder((means / 255 - 0.5) / 0.25).patches
+    patches = model(batch, seed=0, reconstruct=False).patches
+    torch.testing.assert_close(patches, model.patch_projection(expected), atol=1e-5, rtol=1e-4)
+
+
 def test_images_of_another_size_are_refused() -> None:
-    with pytest.raises(ConfigError, match="images are 40 x 40 px but the model reads 32 px: set data.image_size to 32"):
+    with pytest.raises(ConfigError, match="images are 40 x 40 px but the model reads 32 px: set data.image_size"):
         tiny_model().encode_image(torch.zeros(1, 1, 40, 40, dtype=torch.uint8))
 
 

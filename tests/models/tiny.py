@@ -40,12 +40,15 @@ def tiny_config(*, image: dict[str, Any] | None = None, text: dict[str, Any] | N
     return ModelConfig.model_validate(tree)
 
 
-def tiny_model(config: ModelConfig | None = None, *, seed: int = 0, side: int = SIDE) -> MSVLModel:
+def tiny_model(
+    config: ModelConfig | None = None, *, seed: int = 0, side: int = SIDE, target_scale: int = 1
+) -> MSVLModel:
     """Build the tiny model."""
     torch.manual_seed(seed)
     return build_model(
-        config or tiny_config(), image_size=side, tokeniser=TinyTokeniser(), pixel_mean=0.5, pixel_std=0.25
-    )
+        config or tiny_config(), image_size=side, target_scale=target_scale, tokeniser=TinyTokeniser(), pixel_mean=0.5,
+        pixel_std=0.25,
+    )  # fmt: skip
 
 
 def tiny_tokens(lengths: list[list[int]], *, length: int = LENGTH, seed: int = 0) -> Tokens:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from msvl.monitoring.health import CollapseWatch
+from msvl.monitoring.health import CollapseWatch, SkippedSteps
 from msvl.monitoring.observer import StepReport
 from msvl.monitoring.writers import JsonlWriter, read_metrics, wandb_key_present
 
 
-def report(step: int, loss: float = 1.0, **metrics: float) -> StepReport:
+def report(step: int, loss: float = 1.0, *, skipped: int = 0, **metrics: float) -> StepReport:
     return StepReport(
         step=step, steps=100, losses={"total": loss, "global": loss}, metrics=metrics, lr=0.1, gradient_norm=1.0,
+        skipped_steps=skipped,
         pairs_per_second=10.0, waiting_share=0.0, samples_digest=7, seconds=1.0,
     )  # fmt: skip
 
@@ -56,6 +57,16 @@ def test_a_loss_at_chance_is_said_in_words(caplog: pytest.LogCaptureFixture) -> 
     assert watch.collapsed == {"global"}
     assert "stuck at its chance value" in caplog.text
     assert "likely causes" in caplog.text
+
+
+def test_updates_that_were_left_out_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    watch = SkippedSteps(2)
+    with caplog.at_level(logging.WARNING, logger="msvl"):
+        for step, skipped in ((1, 2), (2, 2), (3, 5), (4, 5)):
+            watch.after_step(report(step, skipped=skipped))
+    assert [record.message.split(" because")[0] for record in caplog.records] == [
+        "step 3: 3 more updates were left out"
+    ]
 
 
 def test_a_loss_that_falls_is_no_collapse() -> None:

@@ -63,6 +63,17 @@ def test_a_negative_never_shares_text_study_or_patient() -> None:
     assert len(seen) > 0.8 * (int(allowed.sum()) - SIZES.pairs)
 
 
+def test_keep_draws_from_every_other_pair() -> None:
+    embeddings, ids = make_embeddings(SIZES), make_ids(SIZES.pairs, "some")
+    scale = build(temperature=1.0, duplicates="keep")
+    seen = set()
+    for step in range(400):
+        for chosen, valid in scale.negatives(make_context(embeddings, ids, step=step)):
+            assert valid.all()
+            seen |= set(enumerate(chosen.tolist()))
+    assert seen == {(row, other) for row in range(SIZES.pairs) for other in range(SIZES.pairs) if other != row}
+
+
 def test_draws_change_with_step_and_seed_and_the_two_directions_differ() -> None:
     sizes = Sizes(pairs=32)
     context = [make_context(make_embeddings(sizes), make_ids(32, "none"), step=step) for step in (0, 1)]

@@ -67,7 +67,9 @@ def measure(tree: dict[str, Any], pairs: int, broken: str | None) -> Measured:
     """
     config = check_config(tree, PretrainConfig, where="gradcheck")
     torch.manual_seed(config.train.seed)
-    model = build_model(config.model, image_size=config.data.image_size, tokeniser=_Vocabulary(), pixel_mean=0.5, pixel_std=0.25)  # fmt: skip
+    data = config.data
+    model = build_model(config.model, image_size=data.image_size, target_scale=data.target_scale, tokeniser=_Vocabulary(),
+                        pixel_mean=0.5, pixel_std=0.25)  # fmt: skip
     objectives = Objectives(config.objectives, channels=config.model.channels, seed=config.train.seed)
     module = PretrainModule(model, objectives, seed=config.train.seed)
     rows = torch.arange(rank(), pairs, world_size())
@@ -91,7 +93,7 @@ def measure(tree: dict[str, Any], pairs: int, broken: str | None) -> Measured:
 def made_up_batch(config: PretrainConfig, pairs: int) -> Batch:
     """Return noise with ragged reports; two texts occur twice, and one patient has two studies."""
     generator = torch.Generator().manual_seed(7)
-    side, report = config.data.image_size, config.data.report
+    side, report = config.data.image_size * config.data.target_scale, config.data.report
     length, places = min(report.max_tokens, 64), min(report.max_sentences, 6)
     ids, sentence = torch.zeros(pairs, length, dtype=torch.int64), torch.full((pairs, length), -1)
     filled = torch.zeros(pairs, report.max_sentences, dtype=torch.bool)
