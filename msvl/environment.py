@@ -43,12 +43,24 @@ def prepare_environment() -> None:
     if os.access(sys.prefix, os.W_OK):
         os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(extensions))
     clear_stale_locks(Path(os.environ.get("TORCH_EXTENSIONS_DIR", extensions)))
+    _check_threads()
     # Idle OpenMP threads sleep instead of spinning: a quarter of the CPU time for judgement on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("WANDB_SILENT", "true")
+
+
+def _check_threads() -> None:
+    """Take an empty OMP_NUM_THREADS for an unset one. Raises ClusterError when it is no number: launchers crash on it."""
+    threads = os.environ.get("OMP_NUM_THREADS")
+    if threads is None:
+        return
+    if not threads.strip():
+        del os.environ["OMP_NUM_THREADS"]
+    elif not (threads.isdigit() and int(threads)):
+        raise ClusterError(f"OMP_NUM_THREADS={threads} is no number of threads: unset it or set it to 1 or more")
 
 
 def accelerators() -> int:

@@ -35,6 +35,15 @@ def test_ninja_is_found_and_what_the_user_set_stays(monkeypatch: pytest.MonkeyPa
     assert os.environ["DS_ACCELERATOR"] == "cuda"
 
 
+def test_an_empty_number_of_threads_is_none_and_a_word_is_refused() -> None:
+    os.environ["OMP_NUM_THREADS"] = ""
+    prepare_environment()
+    assert "OMP_NUM_THREADS" not in os.environ
+    os.environ["OMP_NUM_THREADS"] = "two"
+    with pytest.raises(ClusterError, match="OMP_NUM_THREADS=two is no number of threads"):
+        prepare_environment()
+
+
 @pytest.mark.parametrize(("visible", "count"), [("", 0), ("-1", 0), (None, 0)])
 def test_no_accelerator_here(monkeypatch: pytest.MonkeyPatch, visible: str | None, count: int) -> None:
     monkeypatch.setattr(environment.Path, "glob", lambda self, pattern: iter(()))

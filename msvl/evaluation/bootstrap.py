@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,16 @@ from msvl.evaluation.metrics import Floats, weighted_auc
 Statistic = Callable[[Floats], Floats]
 """Resample weights [R, N] -> one value per resample [R]; nan where it is undefined."""
 
-Interval = tuple[float, float] | None
-"""Lower and upper end, or None when too few resamples define the statistic."""
+
+@dataclass(frozen=True)
+class NoInterval:
+    """The data give no interval."""
+
+    reason: str
+
+
+Interval = tuple[float, float] | NoInterval | None
+"""Lower and upper end; or why there is none; or None when intervals are turned off."""
 
 CHUNK_ELEMENTS = 4_000_000
 """Weights held at once (32 MB of float64): 1,000 resamples of 22,000 images would be 176 MB."""
@@ -45,12 +54,16 @@ class Bootstrap:
 
         Resamples in which it is undefined (a class is absent) are left out; when most are, there is no interval.
         """
-        if not self.resamples or self.num_patients < 2:
+        if not self.resamples:
             return None
+        if self.num_patients < 2:
+            return NoInterval("fewer than two patients")
         values = np.concatenate([statistic(weights) for weights in self._weights()])
         defined = values[np.isfinite(values)]
         if 2 * len(defined) <= self.resamples:
-            return None
+            return NoInterval(
+                f"only {len(defined):,} of {self.resamples:,} resamples of the patients have both classes of every finding"
+            )
         tail = (1.0 - self._level) / 2
         low, high = np.quantile(defined, [tail, 1.0 - tail])
         return float(low), float(high)

@@ -35,6 +35,12 @@ def _about_data(data: Mapping[str, Any]) -> list[str]:
 
 def _about_figures(figures: Mapping[str, Any]) -> list[str]:
     lines = [f"Not judged: {found['left_out']}." for found in figures.values() if "left_out" in found]
+    lines += [
+        f"No interval of {task} {name.removesuffix('_interval_missing')}: {reason}."
+        for task, found in figures.items()
+        for name, reason in found.items()
+        if name.endswith("_interval_missing")
+    ]
     for task, name, title in (
         ("zero_shot", "auc_mean", "zero-shot AUC"),
         ("retrieval", "report_r5", "report R@5"),

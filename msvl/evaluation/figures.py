@@ -30,7 +30,8 @@ def with_untrained(trained: Mapping[str, Any], untrained: Mapping[str, Any]) -> 
             continue
         for name, value in untrained[task].items():
             stem = name.removesuffix(INTERVAL)
-            if stem.endswith(CHANCE) or name in SETTINGS or not _is_figure(value):
+            no_interval = name.endswith(INTERVAL) and value is None
+            if stem.endswith(CHANCE) or name in SETTINGS or not (_is_figure(value) or no_interval):
                 continue
             merged[task][stem + UNTRAINED + name[len(stem) :]] = value
     return merged

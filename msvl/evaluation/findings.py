@@ -48,7 +48,7 @@ def auc_figures(labels: Labels, scores: Mapping[str, Floats], bootstrap: Bootstr
     put(figures, "auc_mean", *macro_auc(labels, scores, bootstrap))
     figures["auc"] = {name: known_auc(labels[name], column) for name, column in scores.items()}
     found = {name: bootstrap.interval(auc_statistic(labels[name], column)) for name, column in scores.items()}
-    intervals = {name: list(interval) for name, interval in found.items() if interval is not None}
+    intervals = {name: list(interval) for name, interval in found.items() if isinstance(interval, tuple)}
     if intervals:
         figures["auc_interval"] = intervals
     figures["positives"] = {name: int((labels[name] == 1).sum()) for name in scores}

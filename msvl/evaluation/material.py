@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from msvl.config.errors import DataError
-from msvl.evaluation.bootstrap import Interval
+from msvl.evaluation.bootstrap import Interval, NoInterval
 from msvl.evaluation.encoders import EncodedImages
 from msvl.evaluation.prompts import PromptSet
 
@@ -72,7 +72,10 @@ class NotJudgeable(DataError):
 
 
 def put(figures: Figures, name: str, value: float, interval: Interval) -> None:
-    """Write a figure and, when there is one, its interval."""
+    """Write a figure and its interval; null and the reason where the data give none, nothing where none was asked for."""
     figures[name] = float(value)
-    if interval is not None:
+    if isinstance(interval, NoInterval):
+        figures[f"{name}_interval"] = None
+        figures[f"{name}_interval_missing"] = interval.reason
+    elif interval is not None:
         figures[f"{name}_interval"] = list(interval)

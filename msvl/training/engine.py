@@ -85,14 +85,15 @@ def start_processes(config: PretrainConfig, world: int) -> Any:
     # Files from others never execute code, whatever loads them.
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     plugin = DeepSpeedPlugin(hf_ds_config=deepspeed_dictionary(config, world), zero3_init_flag=False)
-    accelerator = Accelerator(
-        deepspeed_plugin=plugin,
-        mixed_precision="bf16" if config.train.precision == "bf16" else "no",
-        step_scheduler_with_optimizer=False,
-        kwargs_handlers=[
-            InitProcessGroupKwargs(backend=backend, timeout=timedelta(minutes=config.train.timeout_minutes))
-        ],
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # DeepSpeed prints that its op is there
+        accelerator = Accelerator(
+            deepspeed_plugin=plugin,
+            mixed_precision="bf16" if config.train.precision == "bf16" else "no",
+            step_scheduler_with_optimizer=False,
+            kwargs_handlers=[
+                InitProcessGroupKwargs(backend=backend, timeout=timedelta(minutes=config.train.timeout_minutes))
+            ],
+        )
     if accelerator.num_processes != world:
         raise ClusterError(
             f"the launcher started {world} ranks but the process group has {accelerator.num_processes}: start with "

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from msvl.config.errors import ClusterError
+from msvl.config.errors import ClusterError, ConfigError
 from msvl.environment import LaunchedRank, accelerators, die_with_parent
-from msvl.training.cli import EXIT_FILE, add_arguments
+from msvl.training.cli import DEFAULT_CONFIG, EXIT_FILE, add_arguments
 from msvl.training.prepare import prepare
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
@@ -28,7 +28,7 @@ def add_parsers(groups: Any) -> None:
         description="Print the accelerate launch line for this machine and start it.",
         epilog="Example: msvl train configs/pretrain/quickstart.yaml train.steps=100",
     )
-    parser.add_argument("config", help="YAML file, see configs/pretrain/")
+    parser.add_argument("config", nargs="?", help="YAML file, see configs/pretrain/")
     parser.add_argument("--ranks", type=int, help="processes on this machine (default: one per GPU; without GPUs 2)")
     parser.add_argument("--dry-run", action="store_true", help="print the line and stop")
     add_arguments(parser)
@@ -43,7 +43,8 @@ def default_ranks() -> int:
 def command(config: str, overrides: Sequence[str], *, ranks: int, resume: bool, debug: bool = False) -> list[str]:
     """Return the launch line: everything that accelerate would otherwise ask for or guess is said."""
     launcher = ["accelerate", "launch", "--use_deepspeed", "--num_machines", "1", "--num_processes", str(ranks)]
-    launcher += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    # Port 0: accelerate takes a free one, so that two runs on one machine do not meet.
+    launcher += ["--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no"]
     script = [os.path.relpath(TRAIN) if TRAIN.is_relative_to(Path.cwd()) else str(TRAIN), "--config", config]
     flags = ["--resume"] * resume + ["--debug"] * debug
     return [*launcher, *script, *flags, *overrides]
@@ -51,6 +52,9 @@ def command(config: str, overrides: Sequence[str], *, ranks: int, resume: bool, 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check what can be checked in one process, then launch; return the ranks' own exit code."""
+    if arguments.config is None:
+        shipped = ", ".join(os.path.relpath(path) for path in sorted(DEFAULT_CONFIG.parent.glob("*.yaml")))
+        raise ConfigError(f"name the configuration to train: msvl train CONFIG; these ship: {shipped}")
     ranks = default_ranks() if arguments.ranks is None else arguments.ranks
     if ranks < 1:
         raise ClusterError(f"--ranks {ranks}: at least 1 is needed")

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -129,8 +130,11 @@ def _observers(
     if rank() != 0:
         return [], None
     config, folder = prepared.config, prepared.folder
+    described = engine.deepspeed.module.model.config
     facts = engine.facts() | {
         "parameters": sum(getattr(p, "ds_numel", p.numel()) for p in engine.deepspeed.module.parameters()),
+        "image_encoder": _size(config.model.image.family, described.image_network),
+        "text_encoder": _size(config.model.text.family, described.text_network),
         "threads_per_rank": torch.get_num_threads(),
         "data_fingerprint": prepared.packed.fingerprint,
         "unigram_entropy": round(
@@ -159,6 +163,11 @@ def _observers(
     return observers, attempt
 
 
+def _size(family: str, network: dict[str, Any]) -> str:
+    """Return 'vit 768x12': what was built, published weights included."""
+    return f"{family} {network['hidden_size']}x{network['num_hidden_layers']}"
+
+
 def first_screen(prepared: Prepared, facts: dict[str, object], state: TrainState) -> str:
     """Say in ten lines what will happen."""
     config, packed, folder = prepared.config, prepared.packed, prepared.folder.path
@@ -173,9 +182,8 @@ def first_screen(prepared: Prepared, facts: dict[str, object], state: TrainState
     epochs = config.train.steps * config.train.global_batch / max(1, counts["samples"])
     lines = [
         f"msvl run {config.run.name}" + (f", resumed after step {state.step:,}" if state.step else ""),
-        f"  model       {facts['parameters']:,} parameters, image {config.model.image.family} "
-        f"{config.model.image.width}x{config.model.image.depth}, text {config.model.text.family} "
-        f"{config.model.text.width}x{config.model.text.depth}, shared channels {config.model.channels}",
+        f"  model       {facts['parameters']:,} parameters, image {facts['image_encoder']}, text {facts['text_encoder']}, "
+        f"shared channels {config.model.channels}",
         f"  data        {packed.path}: {counts['samples']:,} pairs of {counts['patients']:,} patients, "
         f"{config.data.image_size} px"
         + (

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from msvl.evaluation import bootstrap as bootstrap_module
-from msvl.evaluation.bootstrap import Bootstrap, auc_statistic, mean_of, mean_statistic
+from msvl.evaluation.bootstrap import Bootstrap, NoInterval, auc_statistic, mean_of, mean_statistic
+from msvl.evaluation.figures import with_untrained
+from msvl.evaluation.material import Figures, put
 
 
 def patients(count: int, per_patient: int = 1) -> list[str]:
@@ -19,7 +21,7 @@ def test_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
     for trial in range(200):
         values = generator.normal(size=80)
         interval = Bootstrap(patients(80), resamples=300, seed=trial).interval(mean_statistic(values))
-        assert interval is not None
+        assert isinstance(interval, tuple)
         covered += interval[0] <= 0.0 <= interval[1]
     assert 175 <= covered <= 199  # 190 expected, binomial spread 3
 
@@ -27,7 +29,7 @@ def test_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
 def test_interval_of_a_mean_agrees_with_the_normal_approximation() -> None:
     values = np.random.default_rng(0).normal(size=2000)
     interval = Bootstrap(patients(2000), seed=0).interval(mean_statistic(values))
-    assert interval is not None
+    assert isinstance(interval, tuple)
     half_width = 1.96 * values.std() / np.sqrt(2000)
     assert interval == pytest.approx((values.mean() - half_width, values.mean() + half_width), abs=0.15 * half_width)
 
@@ -38,7 +40,7 @@ def test_a_patients_samples_are_drawn_together() -> None:
     by_patient = Bootstrap(patients(900, 9), seed=0).interval(mean_statistic(copied))
     by_sample = Bootstrap(patients(900), seed=0).interval(mean_statistic(copied))
     once = Bootstrap(patients(100), seed=0).interval(mean_statistic(per_patient))
-    assert by_patient is not None and by_sample is not None and once is not None
+    assert isinstance(by_patient, tuple) and isinstance(by_sample, tuple) and isinstance(once, tuple)
     # Nine copies of everybody say nothing new: the interval is that of one copy, three times as wide as by sample.
     assert (by_patient[1] - by_patient[0]) == pytest.approx(once[1] - once[0], rel=0.1)
     assert (by_patient[1] - by_patient[0]) > 2.5 * (by_sample[1] - by_sample[0])
@@ -71,11 +73,20 @@ def test_resamples_without_a_class_are_left_out() -> None:
 
 def test_no_interval_when_most_resamples_are_undefined() -> None:
     labels = np.array([1, 0, -2, -2, -2, -2, -2, -2])  # both classes are drawn in 43 % of the resamples
-    assert Bootstrap(patients(8), seed=0).interval(auc_statistic(labels, labels.astype(float))) is None
+    found = Bootstrap(patients(8), seed=0).interval(auc_statistic(labels, labels.astype(float)))
+    assert isinstance(found, NoInterval)
+    assert "of 1,000 resamples of the patients have both classes" in found.reason
+    figures: Figures = {}
+    put(figures, "auc_mean", 0.5, found)
+    assert figures == {"auc_mean": 0.5, "auc_mean_interval": None, "auc_mean_interval_missing": found.reason}
+    assert (
+        with_untrained({"zero_shot": figures}, {"zero_shot": figures})["zero_shot"]["auc_mean_untrained_interval"]
+        is None
+    )
 
 
 def test_no_interval_from_one_patient_or_without_resamples() -> None:
-    assert Bootstrap(["a", "a"]).interval(mean_statistic(np.ones(2))) is None
+    assert Bootstrap(["a", "a"]).interval(mean_statistic(np.ones(2))) == NoInterval("fewer than two patients")
     assert Bootstrap(["a", "b"], resamples=0).interval(mean_statistic(np.ones(2))) is None
 
 

@@ -6,6 +6,7 @@ import argparse
 import csv
 import difflib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 from msvl.config.errors import DataError
 from msvl.data.images import read_image
 from msvl.data.study import Entry, Record
+
+logger = logging.getLogger(__name__)
 
 EXAMPLE = (
     "msvl data pack table --images IMAGES --reports reports.csv --image-column file --report-column text "
@@ -38,6 +41,8 @@ class TableColumns:
     """Section name -> column, for tables with sections apart."""
     labels: tuple[str, ...] = ()
     """Columns of 1 / 0 / -1 / blank, one per finding."""
+    views: tuple[str, ...] = ()
+    """Views that are kept, in the table's own words; empty keeps all."""
     category: str | None = None
     """A column with one finding's name per row: every value becomes a finding, present in its rows only."""
 
@@ -90,6 +95,8 @@ class TableSource:
         row = entry.payload
         if row["report"] is None:
             raise DataError(f"{entry.where}: the report is empty")
+        if self._columns.views and row["view"].lower() not in self._columns.views:
+            raise DataError(f"{entry.where}: its view is not among --views")
         return Record(
             image=read_image(self._images / entry.image, entry.where),
             report=row["report"],
@@ -163,6 +170,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name in ("patient", "study", "view", "split"):
         parser.add_argument(f"--{name}-column", help=f"{name} of the row")
+    parser.add_argument("--views", default="", help="keep these views only, for example PA,AP (needs --view-column)")
     parser.add_argument("--label-columns", default="", help="columns of 1 / 0 / -1 / blank, comma-separated")
     parser.add_argument("--category-column", help="column with one finding's name per row")
     parser.add_argument("--name", default="table", help="name of the data set (default: table)")
@@ -178,6 +186,13 @@ def from_arguments(arguments: argparse.Namespace) -> TableSource:
         if not equals:
             raise DataError(f"--section-columns '{part}': expected SECTION=COLUMN, for example findings=findings_text")
         sections[name.strip().lower()] = column.strip()
+    if arguments.views and not arguments.view_column:
+        raise DataError("--views needs --view-column: name the column that holds the view")
+    if not arguments.patient_column:
+        logger.warning(
+            "without --patient-column every row is taken for a patient of its own: images of one patient can fall into "
+            "several splits, and figures would then be too good"
+        )
     columns = TableColumns(
         image=arguments.image_column,
         report=None if sections else arguments.report_column,
@@ -185,6 +200,7 @@ def from_arguments(arguments: argparse.Namespace) -> TableSource:
         study=arguments.study_column,
         view=arguments.view_column,
         split=arguments.split_column,
+        views=tuple(filter(None, (name.strip().lower() for name in arguments.views.split(",")))),
         sections=sections,
         labels=tuple(filter(None, (name.strip() for name in arguments.label_columns.split(",")))),
         category=arguments.category_column,

@@ -143,6 +143,16 @@ def test_the_command_says_the_fault_in_one_line(tmp_path: Path) -> None:
     assert "there is no column 'report'" in done.output
     assert "Traceback" not in done.output
     assert not (tmp_path / "out").exists()
+    assert "without --patient-column every row is taken for a patient of its own" in done.output
+
+
+def test_other_views_are_dropped_with_their_reason(tmp_path: Path) -> None:
+    text = "image,report,view\na.png,Clear lungs today.,PA\nb.png,Clear lungs today.,Lateral\n"
+    table = source(tmp_path, text, view="view", views=("pa", "ap"))
+    first, second = table.entries()
+    assert table.record(first).view == "PA"
+    with pytest.raises(DataError, match="reports.csv row 3: its view is not among --views"):
+        table.record(second)
 
 
 def test_a_table_that_is_not_there_is_named_even_where_the_set_exists(tmp_path: Path) -> None:
