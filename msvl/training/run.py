@@ -171,7 +171,7 @@ def first_screen(prepared: Prepared, facts: dict[str, object], state: TrainState
         f"  model       {facts['parameters']:,} parameters, image {config.model.image.family} "
         f"{config.model.image.width}x{config.model.image.depth}, text {config.model.text.family} "
         f"{config.model.text.width}x{config.model.text.depth}, shared channels {config.model.channels}",
-        f"  data        {packed.path}: {counts['samples']:,} pairs of {counts['patients']:,} patients, "
+        f"  data        {packed.location}: {counts['samples']:,} pairs of {counts['patients']:,} patients, "
         f"{config.data.image_size} px",
         "  objectives  " + ", ".join(f"{name} x {weight:g}" for name, weight in scales.items()),
         f"  batch       {config.train.global_batch} = {facts['ranks']} ranks x {facts['micro_batch']} x accumulation "
