@@ -61,7 +61,7 @@ class EvaluationSet:
         reader.close()
         if not rows:
             raise DataError(
-                f"{packed.path}: no sample of split {split} can be read; see `msvl data verify {packed.path}`"
+                f"{packed.location}: no sample of split {split} can be read; see `msvl data verify {packed.location}`"
             )
         images, sentences, labels, boxes, keys, metas = zip(*rows, strict=True)
         return cls(

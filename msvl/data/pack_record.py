@@ -71,6 +71,8 @@ class PackedSample:
     """Members of a sample as bytes, and sums for the pixel statistics."""
 
     members: dict[str, bytes]
+    """Extension -> content."""
+    text_hash: str
     pixel_sum: float
     pixel_square_sum: float
     pixels: int
@@ -108,7 +110,7 @@ def _members(job: Job, record: Record, source: Source, options: PackOptions) -> 
     if record.masks:
         members["mask.png"] = _mask_png(record, source.mask_names, image.shape)
     grey = image.astype(np.float64) / 255
-    return PackedSample(members, grey.sum(), np.square(grey).sum(), grey.size)
+    return PackedSample(members, meta["text_hash"], grey.sum(), np.square(grey).sum(), grey.size)
 
 
 def _meta(job: Job, record: Record, source: str, image: np.ndarray, scale: tuple[float, float]) -> dict[str, Any]:
