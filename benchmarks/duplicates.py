@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from msvl.data.identity import keyed_hash  # noqa: E402
 from msvl.data.pack import pack  # noqa: E402
-from msvl.data.pack_record import PackOptions  # noqa: E402
+from msvl.data.pack_options import PackOptions  # noqa: E402
 from msvl.data.sources.phantom import SHARD_SAMPLES, SHORT_SIDE, PhantomSource  # noqa: E402
 from msvl.data.study import Entry, Record  # noqa: E402
 

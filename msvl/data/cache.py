@@ -40,7 +40,7 @@ class CacheConfig(Config):
     max_gb: PositiveFloat = 100.0
     """Size limit of the folder in 10^9 bytes; the least recently used blocks make room."""
     block_mb: PositiveFloat = 16.0
-    """What is fetched at once, in 10^6 bytes."""
+    """What is fetched at once, in 10^6 bytes (AWS advises ranges of 8 to 16 MB)."""
     wait_seconds: float = Field(300.0, ge=0)
     """How long to wait for a block that another process fetches before reading past the cache."""
 

@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from msvl.config.base import Config
+from msvl.data.cache import CacheConfig
+from msvl.data.storage import RemoteConfig
 
 
 class AugmentConfig(Config):
@@ -57,7 +59,7 @@ class DataConfig(Config):
     """Where the pairs come from."""
 
     path: str
-    """Packed set (a folder made by `msvl data pack`)."""
+    """Packed set: a folder or URL (s3://, gs://, https://) made by `msvl data pack`."""
     train_split: str = "train"
     """Split to train on."""
     validation_split: str = "val"
@@ -72,4 +74,8 @@ class DataConfig(Config):
     workers: int = Field(2, ge=0)
     """Loader processes per rank; 0 reads in the training process (2 keep an epoch of small models fed on a laptop)."""
     max_bad_share: float = Field(0.01, ge=0, le=1)
-    """Share of unreadable records above which the run stops."""
+    """Share of unreadable records above which the run stops; also of records lost in missing and cut shards at its start."""
+    remote: RemoteConfig = RemoteConfig()
+    """Attempts and time-outs where `path` is a URL."""
+    cache: CacheConfig | None = None
+    """Where the node keeps what it read from a URL; without one every range is asked of the store."""

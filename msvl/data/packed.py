@@ -1,82 +1,97 @@
 """A packed set: manifest, index and shards, opened without reading a shard.
 
-The index tells for every sample its shard and, of each member, offset and size, so that any sample is one read away.
+The index tells for every sample its shard and, of each member, offset, size and checksum, so that any sample is one read away.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import logging
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from msvl.config.errors import DataError
+from msvl.data.cache import BlockCache, CacheConfig
+from msvl.data.index import Shard, SplitIndex
+from msvl.data.set_folder import FORMAT_VERSION, MANIFEST, PART, TOKENIZER, fetch_small_files, index_file
+from msvl.data.storage import Location, RemoteConfig, StorageError, open_location
 
-MANIFEST, INDEX, PROMPTS, TOKENIZER, DROPPED = "manifest.json", "index.npz", "prompts.json", "tokenizer", "dropped.csv"
+if TYPE_CHECKING:
+    from msvl.data.config import DataConfig
+
+logger = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")
-MEMBERS = ("jpg", "json", "mask.png")
-FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class SplitIndex:
-    """Where the samples of a split lie."""
-
-    folder: Path
-    shard_names: tuple[str, ...]
-    keys: np.ndarray
-    """[n] str."""
-    shards: np.ndarray
-    """[n] shard number."""
-    offsets: np.ndarray
-    """[n, members] byte offset in the shard, -1 where there is no such member."""
-    sizes: np.ndarray
-    """[n, members] bytes."""
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        return len(self.keys)
-
-    def shard_path(self, number: int) -> Path:
-        """Return the path of a shard."""
-        return self.folder / self.shard_names[number]
+MAX_BAD_SHARE = 0.01
+"""Share of lost samples above which a set is refused, where nobody says otherwise."""
 
 
 class PackedSet:
-    """A folder made by `msvl data pack`."""
+    """A folder or URL made by `msvl data pack`."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], splits: dict[str, SplitIndex], fingerprint: str) -> None:
-        self.path = path
+    def __init__(
+        self,
+        location: Location,
+        folder: Path,
+        manifest: dict[str, Any],
+        splits: dict[str, SplitIndex],
+        fingerprint: str,
+    ) -> None:
+        self.location = location
+        """Where the set is."""
+        self.path = folder
+        """Local folder of manifest, index, prompts and tokenizer: the set itself, or a copy of these of a remote one."""
         self.manifest = manifest
         self.fingerprint = fingerprint
-        """SHA-256 of the manifest: equal fingerprints, equal shards."""
+        """SHA-256 of the manifest, which holds those of shards and index: equal fingerprints, equal sets."""
         self._splits = splits
 
     @classmethod
-    def open(cls, path: str | Path, *, check_sizes: bool = True) -> PackedSet:
-        """Open a packed set and check that every shard is there in its full size.
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        max_bad_share: float = MAX_BAD_SHARE,
+        remote: RemoteConfig | None = None,
+        cache: CacheConfig | None = None,
+    ) -> PackedSet:
+        """Open a packed set; of a local one, check that every shard is there in its full size.
 
-        Raises DataError naming the file and the command that mends it.
+        Args:
+            path: Folder, or any URL that `open_location` knows.
+            max_bad_share: Share of samples that may be lost in missing and cut shards; those are named in the log.
+            remote: Attempts and time-outs of a remote set.
+            cache: Where the node keeps what it reads of a remote set; None reads every range from there.
+
+        Raises:
+            DataError: there is no set, it is damaged or of another format. Names the file and the cure.
         """
-        folder = Path(path)
-        if not (folder / MANIFEST).is_file():
-            raise DataError(f"{folder} is no packed set (no {MANIFEST}): make it with `{_pack_command(folder)}`")
-        raw = (folder / MANIFEST).read_bytes()
+        location = open_location(path, remote)
+        raw = _read_manifest(location)
         try:
             manifest = json.loads(raw)
-            splits = _read_index(folder, manifest)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{folder}: manifest or index is damaged ({error}); pack the source again") from error
-        for shard in manifest["shards"] if check_sizes else ():
-            file = folder / shard["split"] / shard["file"]
-            size = file.stat().st_size if file.is_file() else None
-            if size != shard["bytes"]:
-                what = "is missing" if size is None else f"has {size:,} bytes instead of {shard['bytes']:,}"
-                raise DataError(f"shard {file} {what}: copy it again or pack the source again")
-        return cls(folder, manifest, splits, hashlib.sha256(raw).hexdigest())
+            if manifest["format"] != FORMAT_VERSION:
+                raise DataError(
+                    f"{location} has format {manifest['format']}, this msvl reads {FORMAT_VERSION}: pack the source again"
+                )
+            fingerprint = hashlib.sha256(raw).hexdigest()
+            folder = fetch_small_files(location, raw, manifest["files"], Path(cache.folder) if cache else None)
+            blocks = BlockCache(cache) if cache and not location.is_local else None
+            splits = {split: _split_index(split, location, folder, manifest, blocks) for split in SPLITS}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{location}: manifest or index is damaged ({error}); pack the source again") from error
+        packed = cls(location, folder, manifest, splits, fingerprint)
+        if location.is_local:
+            packed._check_shards(max_bad_share)
+        return packed
+
+    @classmethod
+    def from_config(cls, config: DataConfig) -> PackedSet:
+        """Open what the section `data` of a configuration names. Raises as `open`."""
+        return cls.open(config.path, max_bad_share=config.max_bad_share, remote=config.remote, cache=config.cache)
 
     def split(self, name: str) -> SplitIndex:
         """Return the index of a split. Raises DataError when it is empty or unknown."""
@@ -89,7 +104,7 @@ class PackedSet:
             have = (
                 ", ".join(f"{split} ({len(index):,})" for split, index in self._splits.items() if len(index)) or "none"
             )
-            raise DataError(f"{self.path}: the split '{name}' has no samples; splits with samples: {have}")
+            raise DataError(f"{self.location}: the split '{name}' has no samples; splits with samples: {have}")
 
     def counts(self, split: str) -> dict[str, int]:
         """Return samples, studies and patients of a split."""
@@ -131,31 +146,69 @@ class PackedSet:
         folder = self.path / TOKENIZER
         return folder if folder.is_dir() else None
 
-
-def write_index(folder: Path, rows: dict[str, list[tuple[str, int, list[int], list[int]]]]) -> None:
-    """Write index.npz from (key, shard number, offsets, sizes) per split."""
-    arrays: dict[str, np.ndarray] = {}
-    for split, entries in rows.items():
-        arrays[f"{split}/keys"] = np.array([entry[0] for entry in entries], dtype="U16")
-        arrays[f"{split}/shards"] = np.array([entry[1] for entry in entries], dtype=np.int32)
-        arrays[f"{split}/offsets"] = np.array([entry[2] for entry in entries], dtype=np.int64).reshape(-1, len(MEMBERS))
-        arrays[f"{split}/sizes"] = np.array([entry[3] for entry in entries], dtype=np.int64).reshape(-1, len(MEMBERS))
-    np.savez(folder / INDEX, **arrays)  # type: ignore[arg-type]  # numpy takes any names
-
-
-def _read_index(folder: Path, manifest: dict[str, Any]) -> dict[str, SplitIndex]:
-    if manifest["format"] != FORMAT_VERSION:
-        raise ValueError(f"format {manifest['format']}, this msvl reads {FORMAT_VERSION}")
-    splits = {}
-    with np.load(folder / INDEX, allow_pickle=False) as arrays:
-        for split in SPLITS:
-            names = tuple(shard["file"] for shard in manifest["shards"] if shard["split"] == split)
-            parts = (arrays[f"{split}/{part}"] for part in ("keys", "shards", "offsets", "sizes"))
-            splits[split] = SplitIndex(folder / split, names, *parts)
-    return splits
+    def _check_shards(self, max_bad_share: float) -> None:
+        """Name missing and cut shards; raise DataError when they cost more samples than may be lost."""
+        lost, faults = 0, []
+        for index in self._splits.values():
+            for number, shard in enumerate(index.shards):
+                gone, what = _damage(index, number, shard)
+                if what:
+                    lost += gone
+                    faults.append(f"shard {index.shard_url(number)} {what}")
+        total = sum(map(len, self._splits.values()))
+        # One bad record among a handful is no reason to stop, as in the stream.
+        if lost > max(1.0, max_bad_share * total):
+            more = f" and {len(faults) - 1} more shards" if len(faults) > 1 else ""
+            raise DataError(
+                f"{faults[0]}{more}: copy it again or pack the source again ({lost:,} of {total:,} samples are lost, more "
+                f"than data.max_bad_share={max_bad_share:g} allows)"
+            )
+        for fault in faults:
+            logger.warning("%s: its samples are skipped; copy it again (%d of %d samples are lost)", fault, lost, total)
 
 
-def _pack_command(folder: Path) -> str:
-    if folder.name.startswith("phantom"):
-        return f"msvl data pack phantom --out {folder} --train-tokenizer 1200"
-    return f"msvl data pack SOURCE --out {folder}"
+def _read_manifest(location: Location) -> bytes:
+    try:
+        return location.join(MANIFEST).read_bytes()
+    except StorageError as error:
+        if error.kind != "missing":
+            raise
+        if location.is_local and (location.local_path / PART).is_file():
+            raise DataError(
+                f"{location} is a part of a packing: join all parts with `msvl data merge OUT PART...`"
+            ) from error
+        raise DataError(
+            f"{location} is no packed set (no {MANIFEST}): make it with `{_pack_command(location)}`"
+        ) from error
+
+
+def _split_index(
+    split: str, location: Location, folder: Path, manifest: dict[str, Any], cache: BlockCache | None
+) -> SplitIndex:
+    names = [field.name for field in fields(Shard)]
+    shards = [Shard(**{name: item[name] for name in names}) for item in manifest["shards"] if item["split"] == split]
+    index = SplitIndex(split, location, shards, folder / index_file(split), cache)
+    if len(index) != manifest["counts"][split]["samples"]:
+        raise ValueError(f"the shards of {split} do not add up to its samples")
+    assert index.records is not None  # maps the file, so that a cut one is named here
+    return index
+
+
+def _damage(index: SplitIndex, number: int, shard: Shard) -> tuple[int, str]:
+    """Return how many samples of a local shard are lost, and why; ("" when it is whole)."""
+    try:
+        size = index.shard_path(number).stat().st_size
+    except OSError as error:
+        return shard.samples, "is missing" if isinstance(error, FileNotFoundError) else f"({error.strerror})"
+    if size == shard.bytes:
+        return 0, ""
+    rows = index.shard_rows(number)
+    records = index.records[rows.start : rows.stop]
+    ends = (records["offset"] + records["size"]).max(axis=1)
+    return int(np.count_nonzero(ends > size)), f"has {size:,} bytes instead of {shard.bytes:,}"
+
+
+def _pack_command(location: Location) -> str:
+    if location.name.startswith("phantom"):
+        return f"msvl data pack phantom --out {location} --train-tokenizer 1200"
+    return f"msvl data pack SOURCE --out {location}"

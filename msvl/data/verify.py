@@ -8,57 +8,69 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from msvl.config.errors import DataError
 from msvl.data.config import ReportConfig
 from msvl.data.images import decode_jpeg
-from msvl.data.packed import PackedSet
+from msvl.data.index import SplitIndex
+from msvl.data.packed import SPLITS, PackedSet
 from msvl.data.reader import SampleReader
 from msvl.data.sample import usable_sentences
+from msvl.data.storage import Location, RemoteConfig, StorageError
+
+PIECE = 1 << 24
+"""Bytes read at once."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something damaged: a shard (empty key) or one of its samples."""
+    """Something damaged: a file of the set (empty key) or one of its samples."""
 
     shard: str
+    """Path or URL of the file."""
     key: str
     reason: str
 
 
-def verify(path: Path) -> list[Fault]:
-    """Compare every shard with its SHA-256 and read every sample of those that differ.
+def verify(path: str | Path, remote: RemoteConfig | None = None) -> list[Fault]:
+    """Compare every file with its SHA-256 and read every sample of the shards that differ.
 
-    Raises DataError when the manifest or a shard is missing.
+    Raises DataError when manifest or index are missing or damaged.
     """
-    try:
-        packed = PackedSet.open(path)
-    except DataError:
-        packed = PackedSet.open(path, check_sizes=False)
+    packed = PackedSet.open(path, max_bad_share=1.0, remote=remote)
     faults = []
-    for shard in tqdm(packed.manifest["shards"], unit="shard", desc=f"verifying {path}"):
-        file = packed.path / shard["split"] / shard["file"]
-        if not file.is_file():
-            faults.append(Fault(str(file), "", "is missing"))
-            continue
-        with open(file, "rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if digest != shard["sha256"]:
-            faults.append(Fault(str(file), "", "its bytes are not those that were packed"))
-            faults += _sample_faults(packed, shard["split"], shard["file"])
+    for name, file in packed.manifest["files"].items():
+        reason = _compare(packed.location.join(name), file["bytes"], file["sha256"])
+        faults += [Fault(str(packed.location.join(name)), "", reason)] if reason else []
+    for index in (packed.split(split) for split in SPLITS if packed.counts(split)["samples"]):
+        for number, shard in enumerate(tqdm(index.shards, unit="shard", desc=f"verifying {index.split}")):
+            reason = _compare(index.shard_location(number), shard.bytes, shard.sha256)
+            if reason:
+                faults.append(Fault(index.shard_url(number), "", reason))
+                faults += _sample_faults(index, number)
     return faults
 
 
-def _sample_faults(packed: PackedSet, split: str, name: str) -> list[Fault]:
-    index = packed.split(split)
+def _compare(location: Location, size: int, sha256: str) -> str:
+    """Return what is wrong with a file; empty when it is the packed one."""
+    digest = hashlib.sha256()
+    try:
+        found = location.size()
+        if found != size:
+            return f"has {found:,} bytes instead of {size:,}"
+        for start in range(0, size, PIECE):
+            digest.update(location.read_range(start, min(PIECE, size - start)))
+    except StorageError as error:
+        return "is missing" if error.kind == "missing" else f"cannot be read ({error})"
+    return "" if digest.hexdigest() == sha256 else "its bytes are not those that were packed"
+
+
+def _sample_faults(index: SplitIndex, shard: int) -> list[Fault]:
     reader = SampleReader(index)
-    number = index.shard_names.index(name)
     faults = []
-    for row in range(len(index)):
-        if index.shards[row] != number:
-            continue
+    for row in index.shard_rows(shard):
         try:
             usable_sentences(reader.meta(row), ReportConfig())
             decode_jpeg(reader.image(row))
+            reader.mask(row)
         except (ValueError, KeyError, TypeError) as error:
             faults.append(Fault(reader.shard(row), reader.key(row), str(error)))
     reader.close()

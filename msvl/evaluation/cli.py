@@ -25,7 +25,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     evaluate.add_argument(
         "model", metavar="CHECKPOINT_OR_RUN", type=Path, help="run, checkpoint or exported model folder"
     )
-    evaluate.add_argument("--data", type=Path, metavar="DIR", help="packed set (default: the one it was trained on)")
+    evaluate.add_argument("--data", metavar="DIR", help="packed set (default: the one it was trained on)")
     evaluate.add_argument("--split", default="test", help="split to judge (default: test)")
     evaluate.add_argument(
         "--tasks", metavar="A,B", help=f"tasks, separated by commas (default: {','.join(DEFAULT_TASKS)})"

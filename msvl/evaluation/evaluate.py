@@ -47,8 +47,8 @@ class Request:
     """What to judge on what."""
 
     place: ModelPlace
-    data: Path | None = None
-    """Packed set; None takes the one that the model was trained on."""
+    data: str | None = None
+    """Packed set, a folder or URL; None takes the one that the model was trained on."""
     split: str = "test"
     prompts: Path | None = None
     """Prompt file; None takes the packed set's own, else MaCo's template."""
@@ -131,7 +131,7 @@ def evaluate(request: Request, say: Say) -> tuple[Path, dict[str, Any]]:
 def read_sets(request: Request, settings: ExportSettings) -> Sets:
     """Open the packed set and decode what the tasks need. Raises DataError naming what is missing."""
     config = request.config
-    packed = PackedSet.open(str(request.data or training_data(request.place).path))
+    packed = PackedSet.open(request.data) if request.data else PackedSet.from_config(training_data(request.place))
     held_out = _read(packed, request.split, settings, limit=request.limit)
     probe_train = None
     if PROBING_TASKS & set(config.tasks):
@@ -151,7 +151,7 @@ def _probe_set(packed: PackedSet, request: Request, settings: ExportSettings) ->
     if not packed.counts(PROBE_SPLIT)["samples"]:
         if request.place.run is None:
             return None
-        packed = PackedSet.open(training_data(request.place).path)
+        packed = PackedSet.from_config(training_data(request.place))
     return _read(packed, PROBE_SPLIT, settings, limit=request.config.probe_samples)
 
 
@@ -216,7 +216,7 @@ def _content(name: str, request: Request, sets: Sets, material: Material, figure
             "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         },
         "data": {
-            "path": str(sets.packed.path),
+            "path": str(sets.packed.location),
             "name": sets.packed.name,
             "split": request.split,
             "fingerprint": sets.packed.fingerprint,

@@ -37,13 +37,13 @@ def prepare(config_path: str, overrides: Sequence[str], *, resume: bool, rank: L
     folder = RunFolder(Path(config.run.folder) / config.run.name)
     folder.check_start(resume=resume)
     micro_batch(config, rank.world_size)
-    packed = PackedSet.open(config.data.path)
+    packed = PackedSet.from_config(config.data)
     for split in (config.data.train_split, config.data.validation_split):
         packed.check_split(split)
     tokenizer = config.model.text.tokenizer or config.model.text.weights or packed.tokenizer_path
     if tokenizer is None:
         raise ConfigError(
-            f"{config_path}: model.text.tokenizer is not set and {packed.path} has no tokenizer: name a folder, or pack "
+            f"{config_path}: model.text.tokenizer is not set and {packed.location} has no tokenizer: name a folder, or pack "
             "with --train-tokenizer 2000"
         )
     _check_fine_pixels(config, packed)
@@ -55,8 +55,8 @@ def prepare(config_path: str, overrides: Sequence[str], *, resume: bool, rank: L
 
 def _check_fine_pixels(config: PretrainConfig, packed: PackedSet) -> None:
     """Refuse to predict pixels that packing has thrown away."""
-    fine, kept = config.data.image_size * config.data.target_scale, int(packed.manifest["options"]["short_side"])
-    if config.data.target_scale > 1 and kept < fine:
+    fine, kept = config.data.image_size * config.data.target_scale, packed.manifest["options"].get("short_side")
+    if config.data.target_scale > 1 and kept is not None and kept < fine:
         raise ConfigError(
             f"data.target_scale={config.data.target_scale} asks for images of {fine} px but {packed.path} was packed with "
             f"--short-side {kept}: pack with --short-side {fine}, or set data.target_scale=1"

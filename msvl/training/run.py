@@ -184,7 +184,7 @@ def first_screen(prepared: Prepared, facts: dict[str, object], state: TrainState
         f"msvl run {config.run.name}" + (f", resumed after step {state.step:,}" if state.step else ""),
         f"  model       {facts['parameters']:,} parameters, image {facts['image_encoder']}, text {facts['text_encoder']}, "
         f"shared channels {config.model.channels}",
-        f"  data        {packed.path}: {counts['samples']:,} pairs of {counts['patients']:,} patients, "
+        f"  data        {packed.location}: {counts['samples']:,} pairs of {counts['patients']:,} patients, "
         f"{config.data.image_size} px"
         + (
             f", masked patches at {config.data.image_size * config.data.target_scale} px"

@@ -14,15 +14,15 @@ class RemoteConfig(Config):
     """How often and how long a remote store is asked."""
 
     attempts: PositiveInt = 5
-    """Attempts per read or write, the first included."""
+    """Attempts per read or write, the first included (botocore's default)."""
     timeout_seconds: PositiveFloat = 30.0
-    """An attempt ends when no byte has come for this long."""
+    """An attempt ends when no byte has come for this long (botocore and mosaicml-streaming wait 60)."""
     min_mb_per_second: PositiveFloat = 1.0
     """An attempt also ends after `timeout_seconds` plus the time its bytes take at this rate, in 10^6 bytes per second."""
     backoff_seconds: float = Field(0.5, ge=0)
     """Pause before the second attempt; doubled before each further one. A random half is taken off, so that ranks spread."""
     max_backoff_seconds: float = Field(20.0, ge=0)
-    """The longest pause."""
+    """The longest pause (that of the AWS SDKs' standard retry mode)."""
 
     def deadline_seconds(self, size: int) -> float:
         """Return the longest time that one attempt at `size` bytes may take."""
