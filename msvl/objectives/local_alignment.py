@@ -29,7 +29,8 @@ from msvl.objectives.local_forms import (
     forward,
     slopes,
 )
-from msvl.objectives.local_tiles import Workspace, cut_reports, image_blocks, length
+from msvl.objectives.local_tiles import cut_reports, image_blocks, length
+from msvl.objectives.workspace import Workspace
 
 
 def matching_scores(

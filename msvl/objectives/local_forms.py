@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from msvl.objectives.contrastive import EXCLUDED
-from msvl.objectives.local_tiles import EPSILON, Tile, Workspace
+from msvl.objectives.local_tiles import EPSILON, Tile
+from msvl.objectives.workspace import Workspace
 
 Form = Literal["context", "gram"]
 NormaliseOver = Literal["units_then_patches", "patches"]

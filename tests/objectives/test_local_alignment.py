@@ -95,13 +95,6 @@ def test_the_tiles_cover_every_report_once_at_its_own_width() -> None:
         assert torch.equal(tile.mask.sum(dim=1), mask[tile.reports].sum(dim=1))
 
 
-def test_a_workspace_lends_the_same_memory_again() -> None:
-    workspace = local_tiles.Workspace(torch.zeros(1))
-    first = workspace.take("similarity", 4, 5)
-    assert workspace.take("similarity", 2, 3).data_ptr() == first.data_ptr()
-    assert workspace.take("attention", 2, 3).data_ptr() != first.data_ptr()
-
-
 def test_the_cheaper_form_follows_patches_and_channels() -> None:
     assert cheaper_form(196, 768) == "gram"
     assert cheaper_form(1369, 768) == "context"
