@@ -1,10 +1,12 @@
 """What equal report texts do to a model, and what `duplicates` does about it: exclude, positive or keep.
 
-    python benchmarks/duplicates.py --steps 320
+    python benchmarks/duplicates.py                          all models: 25 minutes on two free cores
+    python benchmarks/duplicates.py --form keep --seed 0     one model; the last call without --form writes the table
 
 The quickstart's 6,000 phantom patients are packed once more with stock reports in place of 58.5 % of them, so that as many
-training reports share their text as real IMPRESSIONs do (58 %). Three models are trained on them, alike but for
-`duplicates`, and judged on the quickstart's own test patients, whose reports all differ.
+training reports share their text as real IMPRESSIONs do (58 %). Models are trained on them, alike but for `duplicates`
+and the seed, and judged on the quickstart's own test patients, whose reports all differ. A model that is in the folder
+already is not trained again.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import csv
 import json
 import os
+import statistics
 import subprocess
 import sys
 from collections import Counter
@@ -23,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from msvl.data.identity import keyed_hash  # noqa: E402
 from msvl.data.pack import pack  # noqa: E402
-from msvl.data.pack_record import PackOptions  # noqa: E402
+from msvl.data.pack_options import PackOptions  # noqa: E402
 from msvl.data.sources.phantom import SHARD_SAMPLES, SHORT_SIDE, PhantomSource  # noqa: E402
 from msvl.data.study import Entry, Record  # noqa: E402
 
@@ -56,10 +59,12 @@ def packed_sets(shards: Path, *, patients: int, test: int) -> tuple[Path, Path]:
     """Return the training set, which has a test split of its own that nothing here uses, and the set to judge on."""
     workers = os.cpu_count() or 1
     training, exam = shards / "phantom-stock", shards / "phantom-exam"
-    options = PackOptions(short_side=SHORT_SIDE, shard_samples=SHARD_SAMPLES, tokenizer_vocabulary=1200)
-    pack(StockReports(train=patients, val=300, test=0), training, options, workers=workers)
-    options = PackOptions(short_side=SHORT_SIDE, shard_samples=SHARD_SAMPLES)
-    pack(PhantomSource(train=0, val=0, test=test), exam, options, workers=workers)
+    if not (training / "manifest.json").exists():
+        options = PackOptions(short_side=SHORT_SIDE, shard_samples=SHARD_SAMPLES, tokenizer_vocabulary=1200)
+        pack(StockReports(train=patients, val=300, test=0), training, options, workers=workers)
+    if not (exam / "manifest.json").exists():
+        options = PackOptions(short_side=SHORT_SIDE, shard_samples=SHARD_SAMPLES)
+        pack(PhantomSource(train=0, val=0, test=test), exam, options, workers=workers)
     return training, exam
 
 
@@ -70,27 +75,29 @@ def shared_texts(patients: int) -> float:
     return sum(count for count in texts.values() if count > 1) / sum(texts.values())
 
 
-def trained(form: str, training: Path, exam: Path, folder: Path, *, steps: int) -> dict[str, float]:
-    """Train one model and return its figures."""
-    name = f"duplicates-{form}"
-    objectives = [f"objectives.{scale}.duplicates={form}" for scale in ("global", "local")]
-    objectives.append(f"objectives.modality.duplicates={'keep' if form == 'keep' else 'exclude'}")
-    words = ["configs/pretrain/quickstart.yaml", f"data.path={training}", f"run.name={name}", f"run.folder={folder}",
-             f"train.steps={steps}", f"train.save_every={steps}", f"validation.every={steps}", "wandb.enabled=false"]  # fmt: skip
-    msvl("train", *words, *objectives)
-    msvl("evaluate", str(folder / name), "--data", str(exam), "--tasks", "zero_shot,retrieval,grounding")
+def figures_of(form: str, seed: int, sets: tuple[Path, Path], folder: Path, *, steps: int) -> dict[str, float]:
+    """Return one model's figures; train and judge it if that was not done yet."""
+    name = f"duplicates-{form}-{seed}"
+    if not list((folder / name / "evaluation").glob("*.json")):
+        objectives = [f"objectives.{scale}.duplicates={form}" for scale in ("global", "local")]
+        objectives.append(f"objectives.modality.duplicates={'keep' if form == 'keep' else 'exclude'}")
+        words = ["configs/pretrain/quickstart.yaml", f"data.path={sets[0]}", f"run.name={name}", f"run.folder={folder}",
+                 f"train.seed={seed}", f"train.steps={steps}", f"train.save_every={steps}", f"validation.every={steps}",
+                 "wandb.enabled=false"]  # fmt: skip
+        msvl("train", *words, *objectives)
+        msvl("evaluate", str(folder / name), "--data", str(sets[1]), "--tasks", "zero_shot,retrieval,grounding")
     judged = next((folder / name / "evaluation").glob("*.json"))
     results = json.loads(judged.read_text())["figures"]
     rows = [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
-    excluded = [row["train/excluded_share"] for row in rows if "train/excluded_share" in row]
+    shared = [row["train/excluded_share"] for row in rows if "train/excluded_share" in row]
     return {label: results[task][figure] for label, (task, figure) in FIGURES.items()} | {
-        "excluded pairs": sum(excluded) / len(excluded)
+        "pairs of one text, study or patient": statistics.mean(shared)
     }
 
 
 def msvl(*words: str) -> None:
-    """Run a command of msvl in the checkout."""
-    subprocess.run([str(Path(sys.executable).with_name("msvl")), *words], cwd=ROOT, check=True)
+    """Run a command of this checkout's msvl."""
+    subprocess.run([sys.executable, "-m", "msvl.cli", *words], cwd=ROOT, check=True)
 
 
 def main() -> None:
@@ -99,17 +106,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=320)
     parser.add_argument("--patients", type=int, default=6000)
     parser.add_argument("--test", type=int, default=600)
+    parser.add_argument("--seeds", type=int, default=2, help="models per form")
+    parser.add_argument("--form", choices=FORMS, help="only this one, and no table")
+    parser.add_argument("--seed", type=int, default=0, help="with --form")
     parser.add_argument("--folder", type=Path, default=Path("runs/duplicates"), help="for shards and runs")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
-    training, exam = packed_sets(folder / "shards", patients=arguments.patients, test=arguments.test)
+    sets = packed_sets(folder / "shards", patients=arguments.patients, test=arguments.test)
+    if arguments.form:
+        print(figures_of(arguments.form, arguments.seed, sets, folder, steps=arguments.steps))
+        return
     share = shared_texts(arguments.patients)
     print(f"{share:.1%} of the training reports share their text")
     rows = []
-    for form in FORMS:
-        found = trained(form, training, exam, folder, steps=arguments.steps)
-        rows.append({"duplicates": form, **{name: round(value, 4) for name, value in found.items()}})
-        print(rows[-1], flush=True)
+    for seed in range(arguments.seeds):
+        for form in FORMS:
+            found = figures_of(form, seed, sets, folder, steps=arguments.steps)
+            rows.append({"duplicates": form, "seed": seed, **{name: round(value, 4) for name, value in found.items()}})
+            print(rows[-1], flush=True)
     target = ROOT / "benchmarks" / "results" / f"duplicates-{datetime.now(UTC):%Y-%m-%d}.csv"
     target.parent.mkdir(exist_ok=True)
     with open(target, "w", newline="", encoding="utf-8") as stream:

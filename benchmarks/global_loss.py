@@ -1,19 +1,15 @@
 """Global loss, forward and backward: the matrix form against blocks of rows with recomputed logits.
 
-    python benchmarks/global_loss.py --pairs 16384 --channels 512
+    python benchmarks/global_loss.py                       16k x 512 both, 32k x 512 ours; CSV into benchmarks/results/
+    python benchmarks/global_loss.py --pairs 4096          one size, printed only
 
-Time: median over interleaved rounds in one process. Memory: peak of a fresh process above inputs and their gradients.
+Median of interleaved rounds in one process; peak memory above inputs and their gradients.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import resource
-import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -22,6 +18,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.measuring import machine, matmul_rate, median_passes, write_csv  # noqa: E402
 from msvl.objectives.chunked import two_way_rows  # noqa: E402
 
 
@@ -38,53 +35,47 @@ def ours(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     return (found.rows - found.positive).mean() + (found.columns - found.positive).mean()
 
 
-FORMS = {"plain": plain, "ours": ours}
+LOSSES = {"plain": plain, "ours": ours}
 
 
 def make(pairs: int, channels: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return leaves with room for their gradients."""
+    """Return image and text embeddings and the scale."""
     generator = torch.Generator().manual_seed(0)
-    leaves = [normalize(torch.randn(pairs, channels, generator=generator), dim=1) for _ in range(2)]
-    leaves.append(torch.tensor([14.0]))
-    for leaf in leaves:
-        leaf.requires_grad_()
-        leaf.grad = torch.zeros_like(leaf)
-    return leaves[0], leaves[1], leaves[2]
+    image, text = (normalize(torch.randn(pairs, channels, generator=generator), dim=1) for _ in range(2))
+    return image.requires_grad_(), text.requires_grad_(), torch.tensor([14.0], requires_grad=True)
 
 
-def once(form: str, leaves: tuple[Tensor, Tensor, Tensor]) -> float:
-    """Return the seconds of one forward and backward pass."""
-    began = time.perf_counter()
-    FORMS[form](*leaves).backward()
-    return time.perf_counter() - began
+def measured(pairs: int, channels: int, forms: list[str], *, rounds: int) -> dict[str, object]:
+    """Return a row: seconds and GB per form, and what the plain form takes of each in multiples of msvl's."""
+    found = median_passes({form: LOSSES[form] for form in forms}, make(pairs, channels), rounds=rounds)
+    row: dict[str, object] = {"pairs": pairs, "channels": channels}
+    for form in LOSSES:
+        row[f"{form}_s"] = round(found[form].seconds, 2) if form in found else ""
+        row[f"{form}_gb"] = round(found[form].gigabytes, 4) if form in found else ""
+    both = len(found) == len(LOSSES)
+    row["times_faster"] = round(found["plain"].seconds / found["ours"].seconds, 2) if both else ""
+    row["times_smaller"] = round(found["plain"].gigabytes / found["ours"].gigabytes, 1) if both else ""
+    return row
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print, and write results where no size was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=16384)
+    parser.add_argument("--pairs", type=int)
     parser.add_argument("--channels", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--memory-of")
     arguments = parser.parse_args()
-    size = (arguments.pairs, arguments.channels)
-    if arguments.memory_of:
-        once(arguments.memory_of, make(64, 16))
-        leaves = make(*size)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        once(arguments.memory_of, leaves)
-        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e9)
-        return
-    leaves = make(*size)
-    seconds: dict[str, list[float]] = {form: [] for form in FORMS}
-    for _ in range(arguments.rounds):
-        for form in FORMS:
-            seconds[form].append(once(form, leaves))
-    print(f"{os.cpu_count()} cores, torch {torch.__version__}, {arguments.pairs} pairs x {arguments.channels} channels")
-    for form in FORMS:
-        words = [sys.executable, __file__, "--memory-of", form, "--pairs", str(size[0]), "--channels", str(size[1])]
-        peak = float(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[-1])
-        print(f"{form:6s} {statistics.median(seconds[form]):7.2f} s  {peak:6.3f} GB")
+    median_passes(LOSSES, make(64, 16), rounds=1)  # libraries load their workspaces
+    remark = f"{machine()}, matmul {matmul_rate():.0f} GFLOP/s, median of {arguments.rounds} interleaved rounds"
+    print(remark)
+    sizes = [(arguments.pairs, list(LOSSES))] if arguments.pairs else [(16384, list(LOSSES)), (32768, ["ours"])]
+    rows = []
+    for pairs, forms in sizes:
+        rounds = arguments.rounds if len(forms) > 1 else 1
+        rows.append(measured(pairs, arguments.channels, forms, rounds=rounds))
+        print(rows[-1], flush=True)
+    if not arguments.pairs:
+        write_csv("global_loss", rows, remark)
 
 
 if __name__ == "__main__":

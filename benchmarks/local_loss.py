@@ -1,24 +1,17 @@
 """Local loss, forward and backward: the published loop, plain tiled einsum with recomputation, and msvl's own form.
 
-    python benchmarks/local_loss.py                    all shapes; CSV and a plot into benchmarks/results/
-    python benchmarks/local_loss.py --shape 96,196,768 one shape
+    python benchmarks/local_loss.py                       all shapes (10 minutes); CSV and a plot into benchmarks/results/
+    python benchmarks/local_loss.py --shape 96,196,768    one shape, printed only
 
-Time: median over interleaved rounds in one process. Memory: peak of a fresh process above inputs and their gradients.
+Median of interleaved rounds in one process; peak memory above inputs and their gradients. The pairs per shape are those
+for which a round takes some twenty seconds; the loop then holds 0.8 to 1.6 GB.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import os
-import platform
-import resource
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -27,14 +20,20 @@ from torch.utils.checkpoint import checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.measuring import machine, matmul_rate, median_passes, write_csv  # noqa: E402
 from msvl.objectives.contrastive import symmetric_cross_entropy  # noqa: E402
-from msvl.objectives.local_alignment import cheaper_form, matching_scores  # noqa: E402
+from msvl.objectives.local_alignment import Form, cheaper_form, matching_scores  # noqa: E402
 
 UNITS, TEMP1, TEMP2, TEMP3 = 12, 4.0, 5.0, 10.0
-SHAPES = [(96, 196, 768), (96, 196, 512), (96, 196, 128), (32, 576, 768), (32, 576, 512), (32, 576, 128),
-          (16, 1024, 768), (16, 1024, 512), (16, 1024, 128), (16, 1369, 768), (16, 1369, 512), (16, 1369, 128)]  # fmt: skip
-"""Pairs, patches, channels; pairs as large as 8 GB allows the loop at a bearable time."""
-RESULTS = Path(__file__).parent / "results"
+PAIRS = {(196, 768): 96, (196, 512): 96, (196, 128): 128, 576: 64, 1024: 48, 1369: 40}
+SHAPES = [
+    (PAIRS.get((patches, channels)) or PAIRS[patches], patches, channels)
+    for patches in (196, 576, 1024, 1369)
+    for channels in (128, 512, 768)
+]
+"""Pairs, patches, channels."""
+LARGE = (512, 196, 768)
+"""Measured for msvl's form alone."""
 
 
 def loop(patches: Tensor, units: Tensor) -> Tensor:
@@ -66,107 +65,100 @@ def einsum(patches: Tensor, units: Tensor) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def ours(patches: Tensor, units: Tensor) -> Tensor:
+def ours(patches: Tensor, units: Tensor, *, form: Form | None = None) -> Tensor:
     """msvl's."""
-    return matching_scores(patches, units, torch.ones(units.shape[:2], dtype=torch.bool), temp1=TEMP1, temp2=TEMP2)
+    mask = torch.ones(units.shape[:2], dtype=torch.bool)
+    return matching_scores(patches, units, mask, temp1=TEMP1, temp2=TEMP2, form=form)
 
 
-FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"loop": loop, "einsum": einsum, "ours": ours}
+def loss_of(scores: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the loss on these scores."""
+
+    def loss(patches: Tensor, units: Tensor) -> Tensor:
+        return symmetric_cross_entropy(TEMP3 * scores(patches, units), torch.arange(len(patches)), None)
+
+    return loss
+
+
+LOSSES = {name: loss_of(scores) for name, scores in (("loop", loop), ("einsum", einsum), ("ours", ours))}
 
 
 def make(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Return leaves with room for their gradients."""
+    """Return patches and units."""
     pairs, patches, channels = shape
     generator = torch.Generator().manual_seed(0)
-    leaves = []
-    for size in (patches, UNITS):
-        leaf = torch.randn(pairs, size, channels, generator=generator).div_(channels**0.25).requires_grad_()
-        leaf.grad = torch.zeros_like(leaf)
-        leaves.append(leaf)
+    leaves = [
+        torch.randn(pairs, size, channels, generator=generator).div_(channels**0.25).requires_grad_()
+        for size in (patches, UNITS)
+    ]
     return leaves[0], leaves[1]
 
 
-def once(form: str, leaves: tuple[Tensor, Tensor]) -> float:
-    """Return the seconds of one forward and backward pass."""
-    began = time.perf_counter()
-    scores = FORMS[form](*leaves)
-    symmetric_cross_entropy(TEMP3 * scores, torch.arange(len(scores)), None).backward()
-    return time.perf_counter() - began
-
-
-def peak(form: str, shape: tuple[int, int, int]) -> float:
-    """Return a fresh process's peak memory in GB above its inputs and gradients."""
-    words = [sys.executable, __file__, "--memory-of", form, "--shape", ",".join(map(str, shape))]
-    return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[-1])
-
-
-def memory_of(form: str, shape: tuple[int, int, int]) -> None:
-    """Print what `peak` reads."""
-    once(form, make((2, 16, 16)))  # libraries load their workspaces
-    leaves = make(shape)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    once(form, leaves)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e9)
-
-
-def matmul_rate() -> float:
-    """Return GFLOP/s of one large matrix product."""
-    left, right = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    left @ right
-    seconds = []
-    for _ in range(7):
-        began = time.perf_counter()
-        left @ right
-        seconds.append(time.perf_counter() - began)
-    return 2 * 2048**3 / statistics.median(seconds) / 1e9
-
-
 def work(shape: tuple[int, int, int]) -> float:
-    """Return the GFLOP of matrix products in ours, forward and backward."""
+    """Return the GFLOP of matrix products in msvl's form, forward and backward."""
     pairs, patches, channels = shape
     per_row = 4 * channels + 3 * patches if cheaper_form(patches, channels) == "gram" else 8 * channels
     return 2 * pairs * pairs * UNITS * patches * per_row / 1e9
 
 
+def measured(shape: tuple[int, int, int], forms: list[str], *, rounds: int, rate: float) -> dict[str, object]:
+    """Return a row: seconds and GB per form, the ratios to msvl's form, and its share of the machine's matmul rate."""
+    found = median_passes({form: LOSSES[form] for form in forms}, make(shape), rounds=rounds)
+    row: dict[str, object] = {"pairs": shape[0], "patches": shape[1], "channels": shape[2]}
+    for form in ("loop", "einsum", "ours"):
+        row[f"{form}_s"] = round(found[form].seconds, 3) if form in found else ""
+        row[f"{form}_gb"] = round(found[form].gigabytes, 4) if form in found else ""
+    for form in ("loop", "einsum"):
+        both = form in found and "ours" in found
+        row[f"{form}_times"] = round(found[form].seconds / found["ours"].seconds, 2) if both else ""
+    row["matmul_share"] = round(work(shape) / found["ours"].seconds / rate, 2) if "ours" in found else ""
+    return row
+
+
+def draw(rows: list[dict[str, object]], target: Path, remark: str) -> None:
+    """Draw time and memory per shape."""
+    import matplotlib.pyplot as plt  # slow to load, and not needed for one shape
+
+    labels = [f"{row['patches']} x {row['channels']}, B = {row['pairs']}" for row in rows]
+    figure, axes = plt.subplots(1, 2, figsize=(10, 5.2), sharey=True)
+    looks = {"loop": ("published loop", "#b04a3a", "s"), "einsum": ("tiled einsum", "#c99a2e", "^"), "ours": ("msvl", "#2b6c99", "o")}  # fmt: skip
+    for axis, unit, title in ((axes[0], "s", "seconds, forward + backward"), (axes[1], "gb", "peak GB above inputs and gradients")):  # fmt: skip
+        for form, (label, colour, marker) in looks.items():
+            points = [(row[f"{form}_{unit}"], place) for place, row in enumerate(rows) if row[f"{form}_{unit}"] != ""]
+            axis.plot(*zip(*points, strict=True), marker, color=colour, label=label)
+        axis.set_xscale("log")
+        axis.set_xlabel(title)
+        axis.grid(alpha=0.3)
+    axes[0].set_yticks(range(len(rows)), labels)
+    axes[0].invert_yaxis()
+    axes[0].set_ylabel("patches x channels")
+    axes[1].legend(loc="lower right")
+    figure.suptitle(f"Local loss, {UNITS} units a report\n{remark}", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(target, dpi=110)
+
+
 def main() -> None:
-    """Measure and write results."""
+    """Measure, print, and write results where no shape was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", action="append", help="pairs,patches,channels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--forms", default="loop,einsum,ours")
-    parser.add_argument("--memory-of")
     arguments = parser.parse_args()
-    shapes = [tuple(map(int, text.split(","))) for text in arguments.shape] if arguments.shape else SHAPES
-    if arguments.memory_of:
-        memory_of(arguments.memory_of, shapes[0])
-        return
-    forms = arguments.forms.split(",")
+    shapes = [tuple(map(int, text.split(","))) for text in arguments.shape or []]
+    median_passes(LOSSES, make((4, 16, 16)), rounds=1)  # libraries load their workspaces
     rate = matmul_rate()
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-          f"torch {torch.__version__}, matmul {rate:.0f} GFLOP/s")  # fmt: skip
+    remark = f"{machine()}, matmul {rate:.0f} GFLOP/s, median of {arguments.rounds} interleaved rounds"
+    print(remark)
     rows = []
-    for shape in shapes:
-        leaves = make(shape)
-        seconds: dict[str, list[float]] = {form: [] for form in forms}
-        for _ in range(arguments.rounds):
-            for form in forms:
-                seconds[form].append(once(form, leaves))
-        row: dict[str, object] = {"pairs": shape[0], "patches": shape[1], "channels": shape[2]}
-        for form in forms:
-            row[f"{form}_s"] = round(statistics.median(seconds[form]), 3)
-            row[f"{form}_gb"] = round(peak(form, shape), 3)
-        row["matmul_share"] = round(work(shape) / statistics.median(seconds["ours"]) / rate, 2)
-        rows.append(row)
-        print(row, flush=True)
-    if not arguments.shape:
-        RESULTS.mkdir(exist_ok=True)
-        with open(
-            RESULTS / f"local_loss-{datetime.now(UTC):%Y-%m-%d}.csv", "w", newline="", encoding="utf-8"
-        ) as stream:
-            stream.write(f"# {os.cpu_count()} cores, matmul {rate:.0f} GFLOP/s, torch {torch.__version__}\n")
-            writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+    for shape in shapes or SHAPES:
+        rows.append(measured(shape, arguments.forms.split(","), rounds=arguments.rounds, rate=rate))
+        print(rows[-1], flush=True)
+    if not shapes:
+        rows.append(measured(LARGE, ["ours"], rounds=1, rate=rate))
+        print(rows[-1], flush=True)
+        target = write_csv("local_loss", rows, remark)
+        draw(rows, target.with_suffix(".png"), remark)
 
 
 if __name__ == "__main__":

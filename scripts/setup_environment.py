@@ -29,7 +29,7 @@ def main() -> int:
         if STAMP.is_file() and STAMP.read_text() == wanted:
             return 0
         started = time.monotonic()
-        say("setting up .venv (some minutes the first time; needs about 3 GB and the network)")
+        say("setting up .venv (some minutes the first time; needs 2 GB and the network)")
         make_environment()
         install()
         build_op()

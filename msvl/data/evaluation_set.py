@@ -12,7 +12,7 @@ from torch import Tensor
 
 from msvl.config.errors import DataError
 from msvl.data.config import ReportConfig
-from msvl.data.images import Square, centre_square, decode_jpeg, evaluation_image
+from msvl.data.images import Square, centre_square, decode_image, evaluation_image
 from msvl.data.packed import PackedSet
 from msvl.data.reader import SampleReader
 from msvl.data.sample import usable_sentences
@@ -83,7 +83,7 @@ class EvaluationSet:
 def _row(reader: SampleReader, number: int, size: int, report: ReportConfig) -> tuple:
     meta = reader.meta(number)
     data = reader.image(number)
-    square = centre_square(*decode_jpeg(data).shape) if meta["boxes"] else None
+    square = centre_square(*decode_image(data).shape) if meta["boxes"] else None
     boxes = [_in_square(Box(**box), square, size) for box in meta["boxes"]] if square else []
     kept = [box for box in boxes if box is not None]
     return (

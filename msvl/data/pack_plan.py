@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from msvl.config.errors import DataError
 from msvl.data.identity import keyed_hash
-from msvl.data.pack_record import Job, PackOptions
+from msvl.data.pack_options import PackOptions
+from msvl.data.pack_record import Job
 from msvl.data.packed import SPLITS
 from msvl.data.study import Source
 
@@ -38,6 +40,15 @@ def plan(source: Source, options: PackOptions) -> list[Unit]:
         for number, unit in enumerate(_filled(studies, options.shard_samples)):
             units.append(Unit(split, number, tuple(unit)))
     return units
+
+
+def plan_digest(units: Sequence[Unit]) -> str:
+    """Return a hash of everything that was listed: a changed table gives another."""
+    digest = hashlib.sha256()
+    for unit in units:
+        for job in unit.jobs:
+            digest.update(repr(job).encode())
+    return digest.hexdigest()
 
 
 def _jobs(source: Source, options: PackOptions) -> list[Job]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import re
+import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import cv2
@@ -13,46 +16,13 @@ import numpy as np
 from msvl.config.errors import DataError
 from msvl.data.config import ReportConfig
 from msvl.data.identity import image_hash, text_hash
-from msvl.data.images import encode_jpeg, shrink, to_eight_bit
+from msvl.data.images import encode_jpeg, encode_png, shrink, to_eight_bit
+from msvl.data.pack_options import PackOptions
+from msvl.data.partial import Dropped
 from msvl.data.reports import split_sections, split_sentences
 from msvl.data.sample import usable_sentences
 from msvl.data.study import Entry, Record, Source
-
-
-@dataclass(frozen=True)
-class PackOptions:
-    """How a source is packed."""
-
-    short_side: int = 512
-    """Pixels; larger images are shrunk to it."""
-    shard_samples: int = 5000
-    """Samples per shard."""
-    val_share: float = 0.1
-    """Share of patients in val, for sources without splits of their own."""
-    test_share: float = 0.1
-    """Share of patients in test, likewise."""
-    id_key: str = ""
-    """Secret of the keyed hashes that replace source ids; the source's name when empty."""
-    max_dropped_share: float = 0.5
-    """Share of dropped records above which packing fails."""
-    tokenizer_vocabulary: int = 0
-    """Train a WordPiece tokenizer of this size on the training reports; 0 trains none."""
-
-    def __post_init__(self) -> None:
-        """Raise DataError naming the option that is out of its range."""
-        if self.short_side < 16:
-            raise DataError(f"--short-side {self.short_side}: give 16 pixels or more")
-        if self.shard_samples < 1:
-            raise DataError(f"--shard-samples {self.shard_samples}: give 1 or more")
-        if min(self.val_share, self.test_share) < 0 or self.val_share + self.test_share > 1:
-            raise DataError(
-                f"--val-share {self.val_share:g} and --test-share {self.test_share:g}: give shares from 0 on whose sum is "
-                "at most 1"
-            )
-
-    def recorded(self) -> dict[str, Any]:
-        """Return the options as the manifest keeps them: the secret only as a hash."""
-        return self.__dict__ | {"id_key": hashlib.sha256(self.id_key.encode()).hexdigest()[:16] if self.id_key else ""}
+from msvl.environment import die_with_parent
 
 
 @dataclass(frozen=True)
@@ -73,9 +43,13 @@ class PackedSample:
     members: dict[str, bytes]
     """Extension -> content."""
     text_hash: str
-    pixel_sum: float
-    pixel_square_sum: float
-    pixels: int
+    pixels: tuple[int, int, int]
+    """Sum of grey levels (8 bits), sum of their squares, number of pixels."""
+
+    @property
+    def bytes(self) -> int:
+        """Sum of the members."""
+        return sum(map(len, self.members.values()))
 
 
 _WORKER: dict[str, Any] = {}
@@ -83,34 +57,52 @@ _WORKER: dict[str, Any] = {}
 
 
 def start_worker(source: Source, options: PackOptions) -> None:
-    """Keep in this process what every record needs."""
+    """Keep in this process what every record needs; it ends with its parent, who alone hears Ctrl-C."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     _WORKER.update(source=source, options=options)
 
 
-def pack_record(job: Job) -> PackedSample | str:
+def pack_chunk(jobs: Sequence[Job]) -> list[PackedSample | Dropped]:
+    """Pack a few records, in a process that `start_worker` has prepared."""
+    return [pack_record(job, _WORKER["source"], _WORKER["options"]) for job in jobs]
+
+
+def pack_record(job: Job, source: Source, options: PackOptions) -> PackedSample | Dropped:
     """Return the members of a sample, or why the record is dropped."""
-    source, options = _WORKER["source"], _WORKER["options"]
     try:
-        record = source.record(job.entry)
-        return _members(job, record, source, options)
+        return _sample(job, source.record(job.entry), source, options)
     except DataError as error:
-        return str(error)
+        return Dropped(job.key, job.study, job.entry.where, _without_ids(str(error), job.entry))
 
 
-def _members(job: Job, record: Record, source: Source, options: PackOptions) -> PackedSample:
+def _without_ids(reason: str, entry: Entry) -> str:
+    """Take place, source ids and paths out of a reason: it goes into the packed set."""
+    reason = reason.removeprefix(f"{entry.where}: ")
+    names = {entry.image, PurePosixPath(entry.image).name, entry.study, entry.patient}
+    for name in sorted((name for name in names if len(name) > 2), key=len, reverse=True):
+        reason = reason.replace(name, "...")
+    return re.sub(r"(?<![\w.])/[^\s:;,()]+", "...", reason)
+
+
+def _sample(job: Job, record: Record, source: Source, options: PackOptions) -> PackedSample:
     if record.image.ndim != 2 or min(record.image.shape) < 16:
         raise DataError(
             f"{job.entry.where}: the image has shape {record.image.shape}; grey of at least 16 px is needed"
         )
-    image = shrink(to_eight_bit(record.image), options.short_side)
-    scale_y, scale_x = image.shape[0] / record.image.shape[0], image.shape[1] / record.image.shape[1]
-    meta = _meta(job, record, source.name, image, (scale_x, scale_y))
-    members = {"jpg": encode_jpeg(image), "json": json.dumps(meta, sort_keys=True).encode()}
+    deep = options.depth == 16 and record.image.dtype != np.uint8
+    image = shrink(record.image if deep else to_eight_bit(record.image), options.short_side)
+    height, width = record.full_size or record.image.shape
+    meta = _meta(job, record, source.name, image, (image.shape[1] / width, image.shape[0] / height))
+    data = encode_jpeg(image, options.quality) if options.image_format == "jpg" else encode_png(image)
+    members = {options.image_format: data, "json": json.dumps(meta, sort_keys=True).encode()}
     if record.masks:
         members["mask.png"] = _mask_png(record, source.mask_names, image.shape)
-    grey = image.astype(np.float64) / 255
-    return PackedSample(members, meta["text_hash"], grey.sum(), np.square(grey).sum(), grey.size)
+    counts = np.bincount(to_eight_bit(image).ravel(), minlength=256)
+    levels = np.arange(256)
+    sums = int(counts @ levels), int(counts @ levels**2), image.size
+    return PackedSample(members, meta["text_hash"], sums)
 
 
 def _meta(job: Job, record: Record, source: str, image: np.ndarray, scale: tuple[float, float]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 from msvl.config.errors import DataError
 from msvl.data.cache import BlockCache, CacheConfig
 from msvl.data.index import Shard, SplitIndex
-from msvl.data.set_folder import FORMAT_VERSION, MANIFEST, TOKENIZER, fetch_small_files, index_file
+from msvl.data.set_folder import FORMAT_VERSION, MANIFEST, PART, TOKENIZER, fetch_small_files, index_file
 from msvl.data.storage import Location, RemoteConfig, StorageError, open_location
 
 if TYPE_CHECKING:
@@ -173,6 +173,10 @@ def _read_manifest(location: Location) -> bytes:
     except StorageError as error:
         if error.kind != "missing":
             raise
+        if location.is_local and (location.local_path / PART).is_file():
+            raise DataError(
+                f"{location} is a part of a packing: join all parts with `msvl data merge OUT PART...`"
+            ) from error
         raise DataError(
             f"{location} is no packed set (no {MANIFEST}): make it with `{_pack_command(location)}`"
         ) from error

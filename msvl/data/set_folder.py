@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,8 @@ from msvl.data.storage import Location
 FORMAT_VERSION = 2
 MANIFEST, PROMPTS, TOKENIZER, DROPPED = "manifest.json", "prompts.json", "tokenizer", "dropped.csv"
 INDEX = "index"
+PART = "part.json"
+"""What a part of a packing has instead of a manifest."""
 PIECE = 1 << 26
 """Bytes fetched at once: the index of 100 million samples has 8 GB."""
 
@@ -98,3 +101,10 @@ def _fetch(origin: Location, path: Path, file: Mapping[str, Any]) -> None:
     if digest.hexdigest() != file["sha256"]:
         raise DataError(f"{origin} is not the file that the manifest describes: copy the set there again")
     aside.replace(path)
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest whole or not at all."""
+    aside = folder / f".{MANIFEST}.part"
+    aside.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    aside.replace(folder / MANIFEST)

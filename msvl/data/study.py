@@ -43,7 +43,7 @@ class Record:
     """One radiograph with its report, as a source delivers it to the packer."""
 
     image: np.ndarray
-    """[H, W] uint8 or uint16, grey, upright, bright = dense."""
+    """[H, W] uint8 or uint16, grey, upright, bright = dense; may be smaller than the source's, see `full_size`."""
     report: str
     """Raw report text with its headings."""
     view: str = "unknown"
@@ -52,6 +52,8 @@ class Record:
     boxes: list[Box] = field(default_factory=list)
     masks: dict[str, np.ndarray] = field(default_factory=dict)
     """Finding or structure -> [H, W] bool."""
+    full_size: tuple[int, int] | None = None
+    """(height, width) whose pixels boxes are in, where `image` was decoded at a reduced size; None: those of `image`."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Small JSON values to keep with the sample (sex, age, severity, ...)."""
 

@@ -18,6 +18,7 @@ from torch.nn.functional import logsigmoid
 
 from msvl.objectives.blocks import row_blocks
 from msvl.objectives.contrastive import EXCLUDED
+from msvl.objectives.workspace import Workspace
 
 PairRows = Callable[[slice], Tensor]
 """Rows of own pairs -> [r, G] bool. Own places are always among them."""
@@ -91,19 +92,20 @@ class _TwoWayRows(torch.autograd.Function):
         allowed: PairRows | None,
         positives: PairRows | None,
     ) -> tuple[Tensor, ...]:
-        rows, positive, best_other, total = (image.new_empty(len(image)) for _ in range(4))
+        rows, positive, best_other = (image.new_empty(len(image)) for _ in range(3))
+        total = scale * (image @ text.sum(dim=0))
         candidates = image.new_full((len(image),), float(len(text)))
         columns = image.new_full((len(text),), EXCLUDED)
+        workspace = Workspace(image)
         for block in row_blocks(len(image), len(text)):
-            logits = scale * (image[block] @ text.T)
-            total[block] = logits.sum(dim=1)
+            logits = _logits(image[block], text, scale, workspace)
             if allowed is not None:
                 mask = allowed(block)
                 candidates[block] = mask.sum(dim=1).to(image.dtype)
                 total[block] -= (logits * ~mask).sum(dim=1)
                 logits.masked_fill_(~mask, EXCLUDED)
-            rows[block] = logits.logsumexp(dim=1)
-            columns = torch.logaddexp(columns, logits.logsumexp(dim=0))
+            rows[block] = _log_sum_exp(logits, 1, workspace)
+            columns = torch.logaddexp(columns, _log_sum_exp(logits, 0, workspace))
             if positives is None:
                 places = own[block].unsqueeze(1)
                 positive[block] = logits.gather(1, places).squeeze(1)
@@ -124,12 +126,14 @@ class _TwoWayRows(torch.autograd.Function):
         ctx: Any, row_gradient: Tensor, column_gradient: Tensor, positive_gradient: Tensor, *_: Tensor
     ) -> tuple[Tensor | None, ...]:
         image, text, scale, own, rows, columns = ctx.saved_tensors
-        image_gradient, text_gradient = torch.empty_like(image), torch.zeros_like(text)
+        image_gradient, text_gradient, scale_gradient = _gradients_of(image, text, scale)
+        workspace = Workspace(image)
         for block in row_blocks(len(image), len(text)):
-            logits = scale * (image[block] @ text.T)
+            logits = _logits(image[block], text, scale, workspace)
             if ctx.allowed is not None:
                 logits.masked_fill_(~ctx.allowed(block), EXCLUDED)
-            gradient = (logits - rows[block].unsqueeze(1)).exp_().mul_(row_gradient[block].unsqueeze(1))
+            gradient = torch.sub(logits, rows[block].unsqueeze(1), out=workspace.take("spare", *logits.shape))
+            gradient.exp_().mul_(row_gradient[block].unsqueeze(1))
             gradient.addcmul_(logits.sub_(columns).exp_(), column_gradient)
             pull = positive_gradient[block].unsqueeze(1)
             if ctx.positives is None:
@@ -139,8 +143,8 @@ class _TwoWayRows(torch.autograd.Function):
                 gradient.addcmul_(chosen.to(gradient.dtype), pull / chosen.sum(dim=1, keepdim=True))
             # The gradient of the unscaled product, times the scale at the end.
             torch.mm(gradient, text, out=image_gradient[block])
+            scale_gradient += (image_gradient[block] * image[block]).sum()
             text_gradient.addmm_(gradient.T, image[block])
-        scale_gradient = (image_gradient * image).sum().reshape(1)
         return image_gradient.mul_(scale), text_gradient.mul_(scale), scale_gradient, None, None, None
 
 
@@ -171,7 +175,7 @@ class _SigmoidRows(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, ...]:
         image, text, scale, bias, own = ctx.saved_tensors
-        image_gradient, text_gradient = torch.empty_like(image), torch.zeros_like(text)
+        image_gradient, text_gradient, scale_gradient = _gradients_of(image, text, scale)
         bias_gradient = torch.zeros_like(bias)
         for block in row_blocks(len(image), len(text)):
             logits = scale * (image[block] @ text.T) + bias
@@ -181,9 +185,26 @@ class _SigmoidRows(torch.autograd.Function):
                 gradient = gradient * ctx.allowed(block)
             bias_gradient += gradient.sum()
             torch.mm(gradient, text, out=image_gradient[block])
+            scale_gradient += (image_gradient[block] * image[block]).sum()
             text_gradient.addmm_(gradient.T, image[block])
-        scale_gradient = (image_gradient * image).sum().reshape(1)
         return image_gradient.mul_(scale), text_gradient.mul_(scale), scale_gradient, bias_gradient, None, None, None
+
+
+def _gradients_of(image: Tensor, text: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return where gradients go: the first is written block by block, the others are added to."""
+    return torch.empty_like(image), torch.zeros_like(text), torch.zeros_like(scale)
+
+
+def _logits(image: Tensor, text: Tensor, scale: Tensor, workspace: Workspace) -> Tensor:
+    """Return [r, G] in the workspace; the scale goes to the few embeddings of the rows, not to their many logits."""
+    return torch.mm(scale * image, text.T, out=workspace.take("logits", len(image), len(text)))
+
+
+def _log_sum_exp(logits: Tensor, dim: int, workspace: Workspace) -> Tensor:
+    """Return what `Tensor.logsumexp` does, with the exponentials in the workspace."""
+    largest = logits.amax(dim=dim, keepdim=True)
+    exponentials = torch.sub(logits, largest, out=workspace.take("spare", *logits.shape)).exp_()
+    return exponentials.sum(dim=dim).log_().add_(largest.squeeze(dim))
 
 
 def _signs(own: Tensor, positives: PairRows | None, block: slice, *, like: Tensor) -> Tensor:

@@ -68,8 +68,8 @@ def prepare(config_path: str, overrides: Sequence[str], *, resume: bool, rank: L
 
 def _check_fine_pixels(config: PretrainConfig, packed: PackedSet) -> None:
     """Refuse to predict pixels that packing has thrown away."""
-    fine, kept = config.data.image_size * config.data.target_scale, int(packed.manifest["options"]["short_side"])
-    if config.data.target_scale > 1 and kept < fine:
+    fine, kept = config.data.image_size * config.data.target_scale, packed.manifest["options"].get("short_side")
+    if config.data.target_scale > 1 and kept is not None and kept < fine:
         raise ConfigError(
             f"data.target_scale={config.data.target_scale} asks for images of {fine} px but {packed.location} was packed with "
             f"--short-side {kept}: pack with --short-side {fine}, or set data.target_scale=1"

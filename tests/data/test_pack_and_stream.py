@@ -113,7 +113,8 @@ def test_dropped_records_are_named(tmp_path: Path) -> None:
     pack(TinySource(bad=True), tmp_path / "out", OPTIONS, workers=1, progress=False)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "dropped.csv").read_text())))
     assert len(rows) == 6
-    assert rows[0]["reason"].endswith("the image is broken")
+    assert {row["reason"] for row in rows} == {"the image is broken"}
+    assert all(row["study"] and row["key"] and row["where"].startswith("tiny row ") for row in rows)
 
 
 def test_too_many_dropped_records_stop_packing_and_leave_nothing(tmp_path: Path) -> None:

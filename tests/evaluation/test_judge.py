@@ -176,7 +176,7 @@ def test_intervals_are_drawn_over_patients_and_not_over_images() -> None:
         held_out = toy_set(noise=0.9)
         held_out.patients = patients
         figures = judge(ToyModel(), ToyTokeniser(), held_out, config=config(tasks=("grounding",)))["grounding"]
-        low, high = figures.get("cnr_interval", (0.0, 0.0))
+        low, high = figures["cnr_interval"] or (0.0, 0.0)
         widths.append(high - low)
     assert widths[0] > 0 and widths[1] > 0 and widths[0] != widths[1]
     assert widths[2] == 0.0  # one patient: nothing to draw from, no interval

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from msvl.objectives import local_tiles
 from msvl.objectives.local_alignment import Form, cheaper_form, matching_scores
 from tests.helpers import reference
 from tests.objectives.one_rank import close
@@ -66,6 +67,32 @@ def test_holes_in_the_mask_are_padding_too() -> None:
     packed = units[1:2, [0, 2]]
     alone = matching_scores(patches, packed, torch.ones(1, 2, dtype=torch.bool), **TEMPS)
     assert close(matching_scores(patches, units, holed, **TEMPS)[:, 1:2], alone)
+
+
+@pytest.mark.parametrize("form", ["context", "gram"])
+@pytest.mark.parametrize("elements", [1, 2 * PATCHES * CAPACITY, 2 * PATCHES * CAPACITY * len(COUNTS)])
+def test_blocks_of_one_image_or_of_two_give_the_same(
+    form: Form, elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = torch.randn(IMAGES, len(COUNTS), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    values = []
+    for size in (2**20, elements):
+        monkeypatch.setattr(local_tiles, "CPU_TILE_ELEMENTS", size)
+        patches, units, mask = inputs()
+        found = matching_scores(patches, units, mask, **TEMPS, form=form)
+        (found * weights).sum().backward()
+        values.append((found, patches.grad, units.grad))
+    assert all(close(one, other) for one, other in zip(*values, strict=True))
+
+
+def test_the_tiles_cover_every_report_once_at_its_own_width() -> None:
+    _, units, mask = inputs()
+    tiles = local_tiles.cut_reports(units.detach(), mask, num_patches=PATCHES, reports=2)
+    assert sorted(torch.cat([tile.reports for tile in tiles]).tolist()) == list(range(len(COUNTS)))
+    assert [tile.width for tile in tiles] == [1, 2, 4, 4]
+    assert [tile.complete for tile in tiles] == [True, True, False, True]
+    for tile in tiles:
+        assert torch.equal(tile.mask.sum(dim=1), mask[tile.reports].sum(dim=1))
 
 
 def test_the_cheaper_form_follows_patches_and_channels() -> None:

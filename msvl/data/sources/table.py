@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from msvl.config.errors import DataError
-from msvl.data.images import read_image
+from msvl.data.images import read_reduced
 from msvl.data.study import Entry, Record
 
 logger = logging.getLogger(__name__)
@@ -54,14 +54,16 @@ class TableSource:
 
     def __init__(
         self, images: Path, table: Path, columns: TableColumns, *, name: str = "table", licence: str = "not stated",
-        shareable: bool = False,
+        shareable: bool = False, decode_at_least: int = 0,
     ) -> None:  # fmt: skip
+        """Name files and columns; `decode_at_least` is the short side in pixels that JPEGs may be reduced to, 0 the whole."""
         if not images.is_dir():
             raise DataError(f"--images {images}: there is no such folder")
         if not table.is_file():
             raise DataError(f"--reports {table}: there is no such file")
         self.name, self.licence, self.shareable = name, licence, shareable
         self._images, self._table, self._columns = images, table, columns
+        self._decode_at_least = decode_at_least
         self.prompts: dict[str, dict[str, list[str]]] = {}
         self._findings: list[str] = []
 
@@ -97,8 +99,10 @@ class TableSource:
             raise DataError(f"{entry.where}: the report is empty")
         if self._columns.views and row["view"].lower() not in self._columns.views:
             raise DataError(f"{entry.where}: its view is not among --views")
+        image, full_size = read_reduced(self._images / entry.image, entry.where, self._decode_at_least)
         return Record(
-            image=read_image(self._images / entry.image, entry.where),
+            image=image,
+            full_size=full_size,
             report=row["report"],
             view=row["view"],
             labels=row["labels"],
@@ -207,7 +211,7 @@ def from_arguments(arguments: argparse.Namespace) -> TableSource:
     )
     return TableSource(
         arguments.images, arguments.reports, columns, name=arguments.name, licence=arguments.licence,
-        shareable=arguments.shareable,
+        shareable=arguments.shareable, decode_at_least=arguments.short_side,
     )  # fmt: skip
 
 

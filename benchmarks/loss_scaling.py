@@ -1,0 +1,208 @@
+"""Time and memory of one forward and backward pass against the number of pairs, measured and continued by formula.
+
+    python benchmarks/loss_scaling.py          seven minutes; CSV and a plot into benchmarks/results/
+    python benchmarks/loss_scaling.py --draw results/loss_scaling-2026-11-25.csv      the plot alone
+
+Local: 196 patches, 768 channels, 12 units a report, all pairs on one rank; global: 512 channels. Each form is measured as
+far as 12 GB and about a minute a point allow. Seconds are a B + b B^2, fitted to the points. Memory above inputs and
+gradients is what the code holds at its peak, counted in `memory`. Both must meet every measured point to 10 %, or nothing
+is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import global_loss, local_loss  # noqa: E402
+from benchmarks.measuring import machine, matmul_rate, median_passes, write_csv  # noqa: E402
+from msvl.objectives.blocks import BLOCK_ELEMENTS  # noqa: E402
+from msvl.objectives.local_tiles import CPU_TILE_ELEMENTS  # noqa: E402
+
+PATCHES, LOCAL_CHANNELS, UNITS, GLOBAL_CHANNELS = 196, 768, local_loss.UNITS, 512
+TOLERANCE = 0.1
+FLOAT = 4 / 1e9
+"""GB of a number."""
+
+
+class Line(NamedTuple):
+    """One form of one loss."""
+
+    loss: Callable[..., Tensor]
+    memory: Callable[[int], float]
+    """Pairs -> GB above inputs and gradients."""
+    measured: tuple[int, ...]
+    """Pairs."""
+    colour: str
+
+
+def local_msvl(pairs: int, *, form: str) -> float:
+    """Tiles of one size, and a second copy of units and of their gradients in the tiles' order."""
+    reports = min(pairs, CPU_TILE_ELEMENTS // (PATCHES * UNITS))
+    images = max(1, CPU_TILE_ELEMENTS // (reports * UNITS * PATCHES))
+    rows = images * reports * UNITS
+    tile = rows * (5 * PATCHES if form == "gram" else 3 * PATCHES + 2 * LOCAL_CHANNELS)
+    gram = 2 * images * PATCHES**2 if form == "gram" else 0
+    return FLOAT * (tile + gram + 2 * pairs * UNITS * LOCAL_CHANNELS)
+
+
+def local_loop(pairs: int) -> float:
+    """Two softmaxes, the query and the context of every pair and unit, and two gradients of the patches."""
+    return FLOAT * (pairs**2 * UNITS * 2 * (PATCHES + LOCAL_CHANNELS) + 2 * pairs * PATCHES * LOCAL_CHANNELS)
+
+
+def local_einsum(pairs: int) -> float:
+    """A tile of eight reports with what autograd keeps of it, and two gradients of the patches."""
+    per_row = 5 * PATCHES + 8 * LOCAL_CHANNELS
+    return FLOAT * pairs * (8 * UNITS * per_row + 2 * PATCHES * LOCAL_CHANNELS)
+
+
+def global_msvl(pairs: int) -> float:
+    """Two blocks of logits."""
+    return FLOAT * 2 * min(pairs**2, BLOCK_ELEMENTS)
+
+
+def global_plain(pairs: int) -> float:
+    """Logits, two log-softmaxes and two gradients of the logits."""
+    return FLOAT * 5 * pairs**2
+
+
+def lines() -> dict[str, dict[str, Line]]:
+    """Return what is measured, by loss and form."""
+    ours = {
+        form: local_loss.loss_of(partial(local_loss.ours, form=form))  # type: ignore[arg-type]
+        for form in ("gram", "context")
+    }
+    return {
+        "local": {
+            "loop": Line(local_loss.LOSSES["loop"], local_loop, (64, 96, 128, 192), "#b04a3a"),
+            "einsum": Line(local_loss.LOSSES["einsum"], local_einsum, (64, 96, 128, 192, 256), "#c99a2e"),
+            "context": Line(ours["context"], partial(local_msvl, form="context"), (64, 96, 128, 192, 256), "#6aa84f"),
+            "gram": Line(ours["gram"], partial(local_msvl, form="gram"), (64, 96, 128, 192, 256, 384), "#2b6c99"),
+        },
+        "global": {
+            "plain": Line(global_loss.plain, global_plain, (4096, 8192, 12288, 16384), "#b04a3a"),
+            "chunked": Line(global_loss.ours, global_msvl, (4096, 8192, 12288, 16384, 24576), "#2b6c99"),
+        },
+    }
+
+
+LAST = {"local": 2048, "global": 65536}
+
+
+def leaves_of(loss: str, pairs: int) -> tuple[Tensor, ...]:
+    """Return inputs of that many pairs."""
+    if loss == "local":
+        return local_loss.make((pairs, PATCHES, LOCAL_CHANNELS))
+    return global_loss.make(pairs, GLOBAL_CHANNELS)
+
+
+def fitted(pairs: list[int], seconds: list[float]) -> tuple[float, float]:
+    """Return a, b >= 0 of a B + b B^2 with the least relative errors."""
+    counts, times = np.array(pairs, float), np.array(seconds)
+    terms = np.stack([counts / times, counts**2 / times], axis=1)
+    a, b = np.linalg.lstsq(terms, np.ones(len(counts)), rcond=None)[0]
+    if a >= 0:
+        return float(a), float(b)
+    return 0.0, float(terms[:, 1].sum() / (terms[:, 1] ** 2).sum())
+
+
+def measured(loss: str, form: str, line: Line) -> list[dict[str, object]]:
+    """Return the measured rows of a form, then its formula's at twice the pairs again and again up to the last."""
+    rows: list[dict[str, object]] = []
+    for pairs in line.measured:
+        leaves = leaves_of(loss, pairs)
+        began = time.perf_counter()
+        found = median_passes({form: line.loss}, leaves, rounds=1)
+        again = min(4, int(4 / (time.perf_counter() - began)))
+        if again:
+            found = median_passes({form: line.loss}, leaves, rounds=again)
+        rows.append({"loss": loss, "form": form, "pairs": pairs, "kind": "measured",
+                     "seconds": round(found[form].seconds, 3), "gb": round(found[form].gigabytes, 4)})  # fmt: skip
+        print(rows[-1], flush=True)
+    a, b = fitted([row["pairs"] for row in rows], [row["seconds"] for row in rows])  # type: ignore[misc]
+    places = sorted({*line.measured, *(LAST[loss] >> shift for shift in range(6))})
+    for pairs in places:
+        if pairs >= line.measured[0]:
+            rows.append({"loss": loss, "form": form, "pairs": pairs, "kind": "formula",
+                         "seconds": round(a * pairs + b * pairs**2, 3), "gb": round(line.memory(pairs), 4)})  # fmt: skip
+    return rows
+
+
+def off(rows: list[dict[str, object]]) -> list[str]:
+    """Return, in words, where a formula misses a measured point by more than the tolerance."""
+    formula = {(row["loss"], row["form"], row["pairs"]): row for row in rows if row["kind"] == "formula"}
+    found = []
+    for row in (row for row in rows if row["kind"] == "measured"):
+        key = (row["loss"], row["form"], row["pairs"])
+        for unit in ("seconds", "gb"):
+            ratio = float(formula[key][unit]) / float(row[unit])  # type: ignore[arg-type]
+            if abs(ratio - 1) > TOLERANCE:
+                found.append(f"{key}: {unit} by the formula are {ratio:.2f} times those measured")
+    return found
+
+
+def draw(rows: list[dict[str, object]], target: Path, remark: str) -> None:
+    """Draw points as measured and formulas dashed."""
+    import matplotlib.pyplot as plt  # slow to load
+
+    figure, axes = plt.subplots(2, 2, figsize=(10, 7), sharex="col")
+    for column, (loss, forms) in enumerate(lines().items()):
+        for form, line in forms.items():
+            own = [row for row in rows if (row["loss"], row["form"]) == (loss, form)]
+            for axis, unit in ((axes[0][column], "seconds"), (axes[1][column], "gb")):
+                for kind, style in (("measured", {"marker": "o", "linestyle": ""}), ("formula", {"linestyle": "--"})):
+                    points = [(float(r["pairs"]), float(r[unit])) for r in own if r["kind"] == kind]  # type: ignore[arg-type]
+                    label = form if kind == "measured" else None
+                    axis.plot(*zip(*points, strict=True), color=line.colour, label=label, **style)
+                axis.set_xscale("log", base=2)
+                axis.set_yscale("log")
+                axis.grid(alpha=0.3)
+        axes[0][column].set_title(f"{loss} loss")
+        axes[1][column].set_xlabel("pairs B")
+        axes[0][column].legend()
+    axes[0][0].set_ylabel("seconds, forward + backward")
+    axes[1][0].set_ylabel("peak GB above inputs and gradients")
+    figure.suptitle(f"Points are measured, dashes are the formula\n{remark}", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(target, dpi=110)
+
+
+def main() -> None:
+    """Measure, compare with the formulas, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draw", type=Path, help="a CSV that this script wrote")
+    arguments = parser.parse_args()
+    if arguments.draw:
+        with open(arguments.draw, encoding="utf-8") as stream:
+            remark = stream.readline().removeprefix("# ").strip()
+            draw(list(csv.DictReader(stream)), arguments.draw.with_suffix(".png"), remark)
+        return
+    local, small = local_loss.make((8, 16, 16)), global_loss.make(64, 16)
+    for loss, leaves in (("local", local), ("global", small)):  # libraries load their workspaces
+        median_passes({form: line.loss for form, line in lines()[loss].items()}, leaves, rounds=1)
+    remark = f"{machine()}, matmul {matmul_rate():.0f} GFLOP/s"
+    print(remark)
+    rows = [
+        row for loss, forms in lines().items() for form, line in forms.items() for row in measured(loss, form, line)
+    ]
+    faults = off(rows)
+    if faults:
+        sys.exit("\n".join(faults))
+    target = write_csv("loss_scaling", rows, remark)
+    draw(rows, target.with_suffix(".png"), remark)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""What the benchmarks of the losses share: a pass with its time and peak memory, the machine in words, CSV files.
+
+Memory is read from Linux (/proc/self), so these benchmarks run there only.
+"""
+
+from __future__ import annotations
+
+import csv
+import ctypes
+import gc
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Pass(NamedTuple):
+    """One forward and backward pass."""
+
+    seconds: float
+    gigabytes: float
+    """Peak memory above inputs and their gradients."""
+
+
+def one_pass(loss: Callable[..., Tensor], leaves: Sequence[Tensor]) -> Pass:
+    """Run forward and backward; the gradients are dropped afterwards."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier passes freed must not hide what this one takes
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts again from here
+    before = _status("VmRSS")
+    began = time.perf_counter()
+    loss(*leaves).backward()
+    seconds = time.perf_counter() - began
+    gradients = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+    peak = _status("VmHWM") - before - gradients
+    for leaf in leaves:
+        leaf.grad = None
+    return Pass(seconds, peak / 1e9)
+
+
+def median_passes(forms: dict[str, Callable[..., Tensor]], leaves: Sequence[Tensor], *, rounds: int) -> dict[str, Pass]:
+    """Return per form the median seconds over interleaved rounds, and the largest peak."""
+    found: dict[str, list[Pass]] = {name: [] for name in forms}
+    for _ in range(rounds):
+        for name, loss in forms.items():
+            found[name].append(one_pass(loss, leaves))
+    return {
+        name: Pass(statistics.median(p.seconds for p in passes), max(p.gigabytes for p in passes))
+        for name, passes in found.items()
+    }
+
+
+def matmul_rate() -> float:
+    """Return GFLOP/s of one large matrix product in fp32."""
+    left, right = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    seconds = []
+    for _ in range(9):
+        began = time.perf_counter()
+        left @ right
+        seconds.append(time.perf_counter() - began)
+    return 2 * 2048**3 / statistics.median(seconds) / 1e9
+
+
+def machine() -> str:
+    """Return processor, threads and torch in one line."""
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    name = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), platform.machine())
+    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, fp32"
+
+
+def write_csv(name: str, rows: list[dict[str, object]], remark: str) -> Path:
+    """Write rows under a comment line into results/NAME-DATE.csv."""
+    RESULTS.mkdir(exist_ok=True)
+    target = RESULTS / f"{name}-{datetime.now(UTC):%Y-%m-%d}.csv"
+    with open(target, "w", newline="", encoding="utf-8") as stream:
+        stream.write(f"# {remark}\n")
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return target
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key + ":"))

@@ -1,0 +1,135 @@
+"""Finished units -> a packed set: index, dropped.csv, prompts, tokenizer and, last, the manifest."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msvl.config.errors import DataError
+from msvl.data import set_folder
+from msvl.data.index import Shard, SplitIndex, study_starts, write_records
+from msvl.data.packed import SPLITS
+from msvl.data.partial import Dropped, UnitRecord
+from msvl.data.reader import SampleReader
+from msvl.data.storage import open_location
+
+
+def seal(folder: Path, header: Mapping[str, Any], units: Sequence[UnitRecord]) -> dict[str, Any]:
+    """Write everything but the shards, which lie in `folder` already; return the manifest.
+
+    A pure function of header and units in their order, so that a set packed in parts has the bytes of one packed in one go.
+    May be repeated after a kill.
+
+    Args:
+        folder: Where the shards are.
+        header: Of the packing: `set` (name, licence, ...), `source`, `options`.
+        units: All of them, ordered by split and number.
+    """
+    records, shards = _number_shards(units)
+    names = []
+    (folder / set_folder.INDEX).mkdir(exist_ok=True)
+    for split in SPLITS:
+        names.append(set_folder.index_file(split))
+        write_records(folder / names[-1], records[split])
+    dropped = [item for unit in units for item in unit.dropped]
+    names.append(set_folder.DROPPED)
+    _write_dropped(folder / names[-1], dropped)
+    about = dict(header["set"])
+    prompts = about.pop("prompts")
+    if prompts:
+        names.append(set_folder.PROMPTS)
+        (folder / names[-1]).write_text(json.dumps(prompts, indent=1), encoding="utf-8")
+    vocabulary = header["options"]["tokenizer_vocabulary"]
+    if vocabulary:
+        names += _train_tokenizer(folder, vocabulary, shards)
+    manifest = {
+        "format": set_folder.FORMAT_VERSION,
+        **about,
+        "source": header["source"],
+        "options": header["options"],
+        "counts": {split: _counts(parts) for split, parts in records.items()},
+        "dropped": dict(Counter(item.reason for item in dropped)),
+        **_pixel_statistics(units),
+        "shards": shards,
+        "files": set_folder.describe_files(folder, names),
+    }
+    set_folder.write_manifest(folder, manifest)
+    return manifest
+
+
+def check_drops(units: Sequence[UnitRecord], total: int, max_share: float) -> None:
+    """Raise DataError when more records were left out than may be, or nothing is kept of all `total`."""
+    dropped = [item for unit in units for item in unit.dropped]
+    if len(dropped) < total and len(dropped) <= max_share * total:
+        return
+    examples = "; ".join(f"{item.where}: {item.reason}" for item in dropped[:3])
+    raise DataError(
+        f"{len(dropped):,} of {total:,} records cannot be used (at most {max_share:.0%} may be, --max-dropped): {examples}"
+    )
+
+
+def _number_shards(units: Sequence[UnitRecord]) -> tuple[dict[str, list[np.ndarray]], list[dict[str, Any]]]:
+    """Return the index records of each split with their shards' numbers, and the manifest's list of shards."""
+    records: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    shards: list[dict[str, Any]] = []
+    numbers = {split: count() for split in SPLITS}
+    for unit in units:
+        of_unit = {place: next(numbers[unit.split]) for place in range(len(unit.shards))}
+        if of_unit:
+            part = unit.records.copy()
+            part["shard"] = np.array([of_unit[place] for place in range(len(of_unit))])[part["shard"]]
+            records[unit.split].append(part)
+            shards += unit.shards
+    return records, shards
+
+
+def _counts(parts: list[np.ndarray]) -> dict[str, int]:
+    return {
+        "samples": sum(map(len, parts)),
+        "studies": sum(len(study_starts(part["study"])) for part in parts),
+        "patients": len(np.unique(np.concatenate([part["patient"] for part in parts]))) if parts else 0,
+    }
+
+
+def _pixel_statistics(units: Sequence[UnitRecord]) -> dict[str, float]:
+    """Return mean and standard deviation of the training images' grey values in [0, 1]."""
+    sums = [unit.pixels for unit in units if unit.split == "train"]
+    total, squares, pixels = (sum(column) for column in zip(*sums, strict=True)) if sums else (0, 0, 0)
+    if not pixels:
+        return {"pixel_mean": 0.5, "pixel_std": 0.25}  # a set that nothing is trained on
+    mean = total / pixels / 255
+    variance = max(squares / pixels / 255**2 - mean**2, 1e-6)
+    return {"pixel_mean": round(mean, 6), "pixel_std": round(math.sqrt(variance), 6)}
+
+
+def _write_dropped(path: Path, dropped: Sequence[Dropped]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["study", "key", "where", "reason"])
+        writer.writerows([item.study, item.key, item.where, item.reason] for item in dropped)
+
+
+def _train_tokenizer(folder: Path, vocabulary: int, shards: Sequence[Mapping[str, Any]]) -> list[str]:
+    from msvl.data.tokenise import train_tokenizer  # imports torch, which packing itself does without
+
+    train_tokenizer(_reports(folder, shards), vocabulary, folder / set_folder.TOKENIZER)
+    return sorted(
+        path.relative_to(folder).as_posix() for path in (folder / set_folder.TOKENIZER).rglob("*") if path.is_file()
+    )
+
+
+def _reports(folder: Path, shards: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the training reports in the order of the index, read back from the shards."""
+    train = [Shard(**{k: v for k, v in shard.items() if k != "split"}) for shard in shards if shard["split"] == "train"]
+    reader = SampleReader(SplitIndex("train", open_location(folder), train, folder / set_folder.index_file("train")))
+    for number in range(len(reader.index)):
+        yield reader.meta(number)["report"]
+    reader.close()
