@@ -8,6 +8,7 @@ import json
 import sys
 from typing import Any
 
+from msvl.data.ledger_cli import add_forget, add_ledger
 from msvl.data.pack_cli import add_merge, add_pack, first_line
 from msvl.data.sources import SOURCES
 
@@ -24,6 +25,8 @@ def add_parsers(groups: Any) -> None:
     sources.set_defaults(run=_sources)
     add_pack(commands)
     add_merge(commands)
+    add_ledger(commands)
+    add_forget(commands)
     for name, run, help_text in (
         ("inspect", _inspect, "counts, report lengths, duplicates and a contact sheet of a packed set"),
         ("verify", _verify, "find and name every damaged shard and record"),
