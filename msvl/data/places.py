@@ -11,7 +11,8 @@ from msvl.data.order import groups
 
 Images = Literal["one_per_study", "all"]
 """What a place is: a study, of which each epoch draws one image, or a sample."""
-_OPEN_SHARDS = 512
+OPEN_SHARDS = 160
+"""Shards whose index a process keeps mapped: 64 lanes have two windows open at most. 84 bytes a sample."""
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
@@ -25,19 +26,17 @@ class Places:
         self._by_study = images == "one_per_study"
         self._first = np.cumsum(self.per_shard) - self.per_shard
         self._seed = seed
-        self._starts: dict[int, np.ndarray] = {}
+        self._borders_of: dict[int, np.ndarray] = {}
 
     def rows(self, places: np.ndarray, epochs: np.ndarray) -> np.ndarray:
         """Return the [m] rows of the index that [m] places read in [m] epochs."""
-        if not self._by_study:
-            return places
         rows = np.empty(len(places), dtype=np.int64)
         shards = np.searchsorted(self._first, places, side="right") - 1
         for members in groups(shards):
             shard = int(shards[members[0]])
-            borders, study = self._borders(shard), places[members] - self._first[shard]
-            begin = borders[study]
-            images = borders[study + 1] - begin
+            borders, number = self._borders(shard), places[members] - self._first[shard]
+            begin = borders[number]
+            images = borders[number + 1] - begin
             if (images > 1).any():
                 hashes = draws(self._seed, epochs[members], self.index.records["study"][begin])
                 begin = begin + (hashes % images.astype(np.uint64)).astype(np.int64)
@@ -45,13 +44,16 @@ class Places:
         return rows
 
     def _borders(self, shard: int) -> np.ndarray:
-        """Return where the studies of a shard begin, and where the last ends: [studies + 1] rows."""
-        if shard not in self._starts:
-            if len(self._starts) >= _OPEN_SHARDS:
-                del self._starts[next(iter(self._starts))]
-            end = self.index.shard_rows(shard).stop
-            self._starts[shard] = np.append(self.index.study_starts(shard), end)
-        return self._starts[shard]
+        """Return where the places of a shard begin, and where the last ends: [places + 1] rows."""
+        if shard not in self._borders_of:
+            if len(self._borders_of) >= OPEN_SHARDS:
+                oldest = next(iter(self._borders_of))
+                del self._borders_of[oldest]
+                self.index.let_go(oldest)
+            rows = self.index.shard_rows(shard)
+            starts = self.index.study_starts(shard) if self._by_study else np.arange(rows.start, rows.stop)
+            self._borders_of[shard] = np.append(starts, rows.stop)
+        return self._borders_of[shard]
 
 
 def draws(seed: int, epochs: np.ndarray, studies: np.ndarray) -> np.ndarray:
