@@ -145,7 +145,7 @@ def _results(
         return
     # spawn: forked children of a process that has threads can hang
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, start_worker, (source, options)) as pool:
+    with ProcessPoolExecutor(workers, context, start_worker, (source, options, os.getpid())) as pool:
         try:
             yield _ordered(pool, jobs, workers)
         except BaseException:
