@@ -111,7 +111,7 @@ def _pixel_sums(grey: np.ndarray) -> tuple[int, int, int]:
     rows = max(1, (1 << 24) // grey.shape[1])
     for top in range(0, grey.shape[0], rows):
         # A tenth of bincount's time; its floats count exactly up to 2^24.
-        counts += cv2.calcHist([grey[top : top + rows]], [0], None, [256], [0, 256])[:, 0].astype(np.int64)
+        counts += cv2.calcHist([grey[top : top + rows]], [0], None, [256], [0, 256]).ravel().astype(np.int64)
     return int(counts @ levels), int(counts @ levels**2), grey.size
 
 
