@@ -23,7 +23,6 @@ def block(language: str) -> str:
 
 
 @pytest.mark.ranks
-@pytest.mark.evidence("An objective of one's own, named by import path, is checked by `msvl gradcheck`", how="gloo")
 @pytest.mark.parametrize("broken", [False, True])
 def test_the_pages_objective_is_checked(tmp_path: Path, broken: bool) -> None:
     (tmp_path / "mypkg").mkdir()
