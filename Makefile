@@ -25,7 +25,9 @@ drill: setup
 	@$(RUN) -m pytest -m slow tests
 
 bench: setup
-	@ls benchmarks/*.py | sed 's|^|run by hand: $(RUN) |'
+	@$(RUN) benchmarks/local_loss.py --shape 32,196,768 --shape 16,1369,768
+	@$(RUN) benchmarks/global_loss.py --pairs 4096
+	@echo "All benchmarks with their commands and results: benchmarks/README.md"
 
 clean:
 	rm -rf .venv build msvl.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

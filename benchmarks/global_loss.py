@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import machine, matmul_rate, median_passes, write_csv  # noqa: E402
+from benchmarks.measuring import machine, matmul_rate, measured_passes, write_csv  # noqa: E402
 from msvl.objectives.chunked import two_way_rows  # noqa: E402
 
 
@@ -47,7 +47,7 @@ def make(pairs: int, channels: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def measured(pairs: int, channels: int, forms: list[str], *, rounds: int) -> dict[str, object]:
     """Return a row: seconds and GB per form, and what the plain form takes of each in multiples of msvl's."""
-    found = median_passes({form: LOSSES[form] for form in forms}, make(pairs, channels), rounds=rounds)
+    found = measured_passes({form: LOSSES[form] for form in forms}, make(pairs, channels), rounds=rounds)
     row: dict[str, object] = {"pairs": pairs, "channels": channels}
     for form in LOSSES:
         row[f"{form}_s"] = round(found[form].seconds, 2) if form in found else ""
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    median_passes(LOSSES, make(64, 16), rounds=1)  # libraries load their workspaces
+    measured_passes(LOSSES, make(64, 16), rounds=1)  # libraries load their workspaces
     remark = f"{machine()}, matmul {matmul_rate():.0f} GFLOP/s, median of {arguments.rounds} interleaved rounds"
     print(remark)
     sizes = [(arguments.pairs, list(LOSSES))] if arguments.pairs else [(16384, list(LOSSES)), (32768, ["ours"])]

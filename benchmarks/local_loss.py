@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import machine, matmul_rate, median_passes, write_csv  # noqa: E402
+from benchmarks.measuring import machine, matmul_rate, measured_passes, write_csv  # noqa: E402
 from msvl.objectives.contrastive import symmetric_cross_entropy  # noqa: E402
 from msvl.objectives.local_alignment import Form, cheaper_form, matching_scores  # noqa: E402
 
@@ -103,7 +103,7 @@ def work(shape: tuple[int, int, int]) -> float:
 
 def measured(shape: tuple[int, int, int], forms: list[str], *, rounds: int, rate: float) -> dict[str, object]:
     """Return a row: seconds and GB per form, the ratios to msvl's form, and its share of the machine's matmul rate."""
-    found = median_passes({form: LOSSES[form] for form in forms}, make(shape), rounds=rounds)
+    found = measured_passes({form: LOSSES[form] for form in forms}, make(shape), rounds=rounds)
     row: dict[str, object] = {"pairs": shape[0], "patches": shape[1], "channels": shape[2]}
     for form in ("loop", "einsum", "ours"):
         row[f"{form}_s"] = round(found[form].seconds, 3) if form in found else ""
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--forms", default="loop,einsum,ours")
     arguments = parser.parse_args()
     shapes = [tuple(map(int, text.split(","))) for text in arguments.shape or []]
-    median_passes(LOSSES, make((4, 16, 16)), rounds=1)  # libraries load their workspaces
+    measured_passes(LOSSES, make((4, 16, 16)), rounds=1)  # libraries load their workspaces
     rate = matmul_rate()
     remark = f"{machine()}, matmul {rate:.0f} GFLOP/s, median of {arguments.rounds} interleaved rounds"
     print(remark)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import global_loss, local_loss  # noqa: E402
-from benchmarks.measuring import machine, matmul_rate, median_passes, write_csv  # noqa: E402
+from benchmarks.measuring import machine, matmul_rate, measured_passes, write_csv  # noqa: E402
 from msvl.objectives.blocks import BLOCK_ELEMENTS  # noqa: E402
 from msvl.objectives.local_tiles import CPU_TILE_ELEMENTS  # noqa: E402
 
@@ -34,6 +33,8 @@ PATCHES, LOCAL_CHANNELS, UNITS, GLOBAL_CHANNELS = 196, 768, local_loss.UNITS, 51
 TOLERANCE = 0.1
 FLOAT = 4 / 1e9
 """GB of a number."""
+LIBRARY = 0.006
+"""GB that the matrix library (MKL) keeps for its own blocks of operands: measured, 3 to 9 MB."""
 
 
 class Line(NamedTuple):
@@ -54,28 +55,29 @@ def local_msvl(pairs: int, *, form: str) -> float:
     rows = images * reports * UNITS
     tile = rows * (5 * PATCHES if form == "gram" else 3 * PATCHES + 2 * LOCAL_CHANNELS)
     gram = 2 * images * PATCHES**2 if form == "gram" else 0
-    return FLOAT * (tile + gram + 2 * pairs * UNITS * LOCAL_CHANNELS)
+    return LIBRARY + FLOAT * (tile + gram + 2 * pairs * UNITS * LOCAL_CHANNELS)
 
 
 def local_loop(pairs: int) -> float:
-    """Two softmaxes, the query and the context of every pair and unit, and two gradients of the patches."""
-    return FLOAT * (pairs**2 * UNITS * 2 * (PATCHES + LOCAL_CHANNELS) + 2 * pairs * PATCHES * LOCAL_CHANNELS)
+    """Two softmaxes and the context of every pair and unit; two more gradients of the patches."""
+    per_pair = UNITS * (2 * PATCHES + LOCAL_CHANNELS)
+    return FLOAT * (pairs**2 * per_pair + 2 * pairs * PATCHES * LOCAL_CHANNELS)
 
 
 def local_einsum(pairs: int) -> float:
-    """A tile of eight reports with what autograd keeps of it, and two gradients of the patches."""
-    per_row = 5 * PATCHES + 8 * LOCAL_CHANNELS
-    return FLOAT * pairs * (8 * UNITS * per_row + 2 * PATCHES * LOCAL_CHANNELS)
+    """What autograd keeps of a tile of eight reports, and one more gradient of the patches."""
+    return FLOAT * pairs * (8 * UNITS * 2 * (PATCHES + LOCAL_CHANNELS) + PATCHES * LOCAL_CHANNELS)
 
 
 def global_msvl(pairs: int) -> float:
-    """Two blocks of logits."""
-    return FLOAT * 2 * min(pairs**2, BLOCK_ELEMENTS)
+    """Two blocks of logits, and the rows of a block times the scale."""
+    block = min(pairs**2, BLOCK_ELEMENTS)
+    return LIBRARY + FLOAT * (2 * block + block // pairs * GLOBAL_CHANNELS)
 
 
 def global_plain(pairs: int) -> float:
-    """Logits, two log-softmaxes and two gradients of the logits."""
-    return FLOAT * 5 * pairs**2
+    """Four matrices at a moment when one of the two gradients is not there yet."""
+    return FLOAT * (4 * pairs**2 - pairs * GLOBAL_CHANNELS)
 
 
 def lines() -> dict[str, dict[str, Line]]:
@@ -98,6 +100,8 @@ def lines() -> dict[str, dict[str, Line]]:
     }
 
 
+ROUNDS_OF_ALL_PAIRS = {"local": 3 * 128**2, "global": 3 * 8192**2}
+"""Small sizes are quick and need more rounds: rounds times pairs squared."""
 LAST = {"local": 2048, "global": 65536}
 
 
@@ -123,11 +127,8 @@ def measured(loss: str, form: str, line: Line) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for pairs in line.measured:
         leaves = leaves_of(loss, pairs)
-        began = time.perf_counter()
-        found = median_passes({form: line.loss}, leaves, rounds=1)
-        again = min(4, int(4 / (time.perf_counter() - began)))
-        if again:
-            found = median_passes({form: line.loss}, leaves, rounds=again)
+        rounds = max(1, min(5, ROUNDS_OF_ALL_PAIRS[loss] // pairs**2))
+        found = measured_passes({form: line.loss}, leaves, rounds=rounds)
         rows.append({"loss": loss, "form": form, "pairs": pairs, "kind": "measured",
                      "seconds": round(found[form].seconds, 3), "gb": round(found[form].gigabytes, 4)})  # fmt: skip
         print(rows[-1], flush=True)
@@ -191,7 +192,7 @@ def main() -> None:
         return
     local, small = local_loss.make((8, 16, 16)), global_loss.make(64, 16)
     for loss, leaves in (("local", local), ("global", small)):  # libraries load their workspaces
-        median_passes({form: line.loss for form, line in lines()[loss].items()}, leaves, rounds=1)
+        measured_passes({form: line.loss for form, line in lines()[loss].items()}, leaves, rounds=1)
     remark = f"{machine()}, matmul {matmul_rate():.0f} GFLOP/s"
     print(remark)
     rows = [

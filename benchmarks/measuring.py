@@ -23,40 +23,49 @@ from torch import Tensor
 RESULTS = Path(__file__).parent / "results"
 
 
+LIBC = ctypes.CDLL(None)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of mallopt(3)."""
+
+
 class Pass(NamedTuple):
-    """One forward and backward pass."""
+    """Forward and backward pass."""
 
     seconds: float
     gigabytes: float
     """Peak memory above inputs and their gradients."""
 
 
-def one_pass(loss: Callable[..., Tensor], leaves: Sequence[Tensor]) -> Pass:
+def seconds_of(loss: Callable[..., Tensor], leaves: Sequence[Tensor]) -> float:
     """Run forward and backward; the gradients are dropped afterwards."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what earlier passes freed must not hide what this one takes
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts again from here
-    before = _status("VmRSS")
     began = time.perf_counter()
     loss(*leaves).backward()
     seconds = time.perf_counter() - began
-    gradients = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
-    peak = _status("VmHWM") - before - gradients
     for leaf in leaves:
         leaf.grad = None
-    return Pass(seconds, peak / 1e9)
+    return seconds
 
 
-def median_passes(forms: dict[str, Callable[..., Tensor]], leaves: Sequence[Tensor], *, rounds: int) -> dict[str, Pass]:
-    """Return per form the median seconds over interleaved rounds, and the largest peak."""
-    found: dict[str, list[Pass]] = {name: [] for name in forms}
+def peak_of(loss: Callable[..., Tensor], leaves: Sequence[Tensor]) -> float:
+    """Run forward and backward with every tensor in pages of its own; return the peak in GB above inputs and gradients."""
+    _allocate_in_pages_from(2**16)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts again from here
+    before = _status("VmRSS")
+    seconds_of(loss, leaves)
+    peak = _status("VmHWM") - before - sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+    _allocate_in_pages_from(2**25)  # where glibc's own rule ends after the first large tensor
+    return peak / 1e9
+
+
+def measured_passes(
+    forms: dict[str, Callable[..., Tensor]], leaves: Sequence[Tensor], *, rounds: int
+) -> dict[str, Pass]:
+    """Return per form the median seconds over interleaved rounds, and the peak of one more pass."""
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(rounds):
         for name, loss in forms.items():
-            found[name].append(one_pass(loss, leaves))
-    return {
-        name: Pass(statistics.median(p.seconds for p in passes), max(p.gigabytes for p in passes))
-        for name, passes in found.items()
-    }
+            seconds[name].append(seconds_of(loss, leaves))
+    return {name: Pass(statistics.median(seconds[name]), peak_of(loss, leaves)) for name, loss in forms.items()}
 
 
 def matmul_rate() -> float:
@@ -87,6 +96,14 @@ def write_csv(name: str, rows: list[dict[str, object]], remark: str) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return target
+
+
+def _allocate_in_pages_from(size: int) -> None:
+    """Give back what is free, and from now on give tensors of that many bytes pages of their own."""
+    gc.collect()
+    LIBC.malloc_trim(0)
+    LIBC.mallopt(M_MMAP_THRESHOLD, size)
+    LIBC.mallopt(M_TRIM_THRESHOLD, 2 * size)
 
 
 def _status(key: str) -> int:

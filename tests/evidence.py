@@ -22,6 +22,8 @@ HOW = {
     "gloo": "run on CPU with several processes over gloo",
     "traced": "traced without running",
 }
+DRILL = ", by `make drill`"
+"""Added where CI does not run the test."""
 HEAD = """# What msvl promises, and how it is shown
 
 Made by `make evidence` from the `evidence` markers of the tests; a test compares it with them.
@@ -37,20 +39,25 @@ def render() -> str:
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         for promise, how, name in _markers(path):
             rows[promise, how].append(f"`{path.relative_to(ROOT)}::{name}`")
-    lines = [f"| {promise} | {', '.join(tests)} | {HOW[how]} |" for (promise, how), tests in sorted(rows.items())]
+    lines = [f"| {promise} | {', '.join(tests)} | {how} |" for (promise, how), tests in sorted(rows.items())]
     lines += [f"| {promise} | | not shown |" for promise in NOT_SHOWN]
     return HEAD + "\n".join(lines) + "\n"
 
 
 def _markers(path: Path) -> list[tuple[str, str, str]]:
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    drill = any(
+        isinstance(node, ast.Assign) and ast.unparse(node) == "pytestmark = pytest.mark.slow" for node in tree.body
+    )
+    for node in ast.walk(tree):
         if not isinstance(node, ast.FunctionDef):
             continue
+        slow = drill or any(ast.unparse(decorator) == "pytest.mark.slow" for decorator in node.decorator_list)
         for decorator in node.decorator_list:
             if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.evidence":
                 how = next(ast.literal_eval(word.value) for word in decorator.keywords if word.arg == "how")
-                found.append((ast.literal_eval(decorator.args[0]), how, node.name))
+                found.append((ast.literal_eval(decorator.args[0]), HOW[how] + DRILL * slow, node.name))
     return found
 
 

@@ -6,8 +6,10 @@ import argparse
 import importlib
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
+from msvl.data.index_cli import add_index
 from msvl.data.ledger_cli import add_forget, add_ledger
 from msvl.data.pack_cli import add_merge, add_pack, first_line
 from msvl.data.sources import SOURCES
@@ -25,16 +27,24 @@ def add_parsers(groups: Any) -> None:
     sources.set_defaults(run=_sources)
     add_pack(commands)
     add_merge(commands)
+    add_index(commands)
     add_ledger(commands)
     add_forget(commands)
     for name, run, help_text in (
-        ("inspect", _inspect, "counts, report lengths, duplicates and a contact sheet of a packed set"),
+        ("inspect", _inspect, "counts, report lengths, image sizes, duplicates and a contact sheet"),
         ("verify", _verify, "find and name every damaged shard and record"),
     ):
         command = commands.add_parser(name, help=help_text, epilog=f"Example: msvl data {name} shards/phantom")
         command.add_argument("path", help="packed set: a folder or URL")
         command.add_argument("--json", action="store_true", help="print JSON")
         command.set_defaults(run=run)
+        if name == "inspect":
+            command.add_argument(
+                "--out", type=Path, metavar="DIR", help="folder for the pictures (default: the set's own)"
+            )
+            command.add_argument(
+                "--samples", type=int, default=20_000, help="samples read per split (default: %(default)s)"
+            )
 
 
 def _sources(arguments: argparse.Namespace) -> int:
@@ -46,7 +56,7 @@ def _sources(arguments: argparse.Namespace) -> int:
 def _inspect(arguments: argparse.Namespace) -> int:
     from msvl.data.inspect_set import describe, render
 
-    description = describe(arguments.path)
+    description = describe(arguments.path, arguments.out, samples=arguments.samples)
     sys.stdout.write(json.dumps(description, indent=1) + "\n" if arguments.json else render(description))
     return 0
 

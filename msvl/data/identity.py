@@ -34,5 +34,6 @@ def text_hash(report: str) -> str:
 
 def image_hash(image: np.ndarray) -> str:
     """Return 16 hex digits of the pixels and their shape."""
-    head = f"{image.shape}{image.dtype}".encode()
-    return hashlib.blake2b(head + np.ascontiguousarray(image).tobytes(), digest_size=8).hexdigest()
+    digest = hashlib.blake2b(f"{image.shape}{image.dtype}".encode(), digest_size=8)
+    digest.update(np.ascontiguousarray(image))
+    return digest.hexdigest()

@@ -123,6 +123,14 @@ def decode_jpeg(data: bytes, at_least: int = 0) -> np.ndarray:
     return simplejpeg.decode_jpeg(data, "GRAY")[:, :, 0]
 
 
+def image_size(data: bytes) -> tuple[int, int]:
+    """Return (height, width) of a stored image; of a JPEG without decoding it. Raises ValueError."""
+    if data[:2] == b"\xff\xd8":
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        return height, width
+    return decode_image(data).shape  # type: ignore[return-value]
+
+
 @dataclass(frozen=True)
 class Square:
     """Where the model's square lies in an image: pixel = offset + scale * position in the square."""

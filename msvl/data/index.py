@@ -7,16 +7,16 @@ A process touches only the pages it asks for, so the index may be far larger tha
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from msvl.data.cache import BlockCache
-from msvl.data.storage import Location
+from msvl.data.storage import Location, RemoteConfig, open_location
 
 IMAGE, TEXT, MASK = range(3)
 """Places of the members in a record."""
@@ -58,7 +58,16 @@ class SplitIndex:
     """The samples of a split by number, and its shards. Cheap to pickle: the file is mapped where it is first used."""
 
     def __init__(
-        self, split: str, root: Location, shards: Sequence[Shard], file: Path, cache: BlockCache | None = None
+        self,
+        split: str,
+        root: Location,
+        shards: Sequence[Shard],
+        file: Path,
+        *,
+        cache: BlockCache | None = None,
+        remote: RemoteConfig | None = None,
+        caption: str | None = None,
+        source: str = "",
     ) -> None:
         self.split = split
         self.root = root
@@ -66,15 +75,23 @@ class SplitIndex:
         self.file = file
         self.cache = cache
         """Where remote shards are read through."""
+        self.remote = remote
+        """Attempts and time-outs of shards that are elsewhere than the set."""
+        self.caption = caption
+        """`txt` or `json:FIELD` for tars of another origin, whose text member is a caption; None for our own."""
+        self.source = source
+        """Name of the data set."""
+        self._origins: dict[str, Location] = {}
         self._first = np.concatenate([[0], np.cumsum([shard.samples for shard in self.shards], dtype=np.int64)])
 
     def __len__(self) -> int:
         """Return the number of samples."""
         return int(self._first[-1])
 
-    def __reduce__(self) -> tuple[type[SplitIndex], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., SplitIndex], tuple[Any, ...]]:
         """Travel without the mapped file."""
-        return type(self), (self.split, self.root, self.shards, self.file, self.cache)
+        options = {"cache": self.cache, "remote": self.remote, "caption": self.caption, "source": self.source}
+        return partial(type(self), **options), (self.split, self.root, self.shards, self.file)
 
     @cached_property
     def records(self) -> np.ndarray:
@@ -139,7 +156,19 @@ class SplitIndex:
 
     def shard_location(self, shard: int) -> Location:
         """Return where a shard lies."""
-        return self.root.join(self.shards[shard].file)
+        file = self.shards[shard].file
+        if "://" not in file and not file.startswith("/"):
+            return self.root.join(file)
+        # One store per origin: a client for each of thousands of shards would be dear.
+        origin = "/".join(file.split("/", 3)[:3]) if "://" in file else "/"
+        if origin not in self._origins:
+            self._origins[origin] = open_location(file, self.remote)
+        return Location(self._origins[origin].store, file.removeprefix("file://"))
+
+    def close(self) -> None:
+        """Give back descriptors and connections."""
+        for location in (self.root, *self._origins.values()):
+            location.close()
 
     def shard_url(self, shard: int) -> str:
         """Return a shard's path or URL as it may be shown."""

@@ -20,13 +20,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 from tqdm import tqdm
 
 from msvl.config.errors import DataError
 from msvl.data import set_folder
 from msvl.data.pack_options import PackOptions
 from msvl.data.pack_plan import Unit, plan, plan_digest
-from msvl.data.pack_record import Job, PackedSample, pack_chunk, start_worker
+from msvl.data.pack_record import Job, PackedSample, pack_chunk, pack_record, start_worker
 from msvl.data.packed import PackedSet
 from msvl.data.partial import Dropped, UnitRecord, load_units, open_partial, strip_partial
 from msvl.data.seal import check_drops, seal
@@ -118,29 +119,42 @@ def pack_units(
     if finished and progress:
         sys.stderr.write(f"{len(finished):,} of {len(units):,} shards are there already\n")
     pause = 0.1 if sys.stderr.isatty() else 10.0  # a log is no terminal
-    # spawn: forked children of a process that has threads can hang
-    context = multiprocessing.get_context("spawn")
     with (
-        ProcessPoolExecutor(workers, context, start_worker, (source, options)) as pool,
+        _results(source, jobs, options, workers) as results,
         tqdm(total=total, initial=total - len(jobs), unit="image", desc=f"packing {source.name}", disable=not progress,
              mininterval=pause) as bar,
     ):  # fmt: skip
-        try:
-            results = _counted(ordered_results(pool, jobs, workers), bar)
-            for unit in todo:
-                record = write_unit(folder, unit, islice(results, len(unit.jobs)), int(options.shard_gb * 1e9))
-                finished[unit.split, unit.number] = record
-                record.save(folder)
-                if max_dropped_share is not None:
-                    _check_drops_so_far(folder, finished, total, max_dropped_share)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+        counted = _counted(results, bar)
+        for unit in todo:
+            record = write_unit(folder, unit, islice(counted, len(unit.jobs)), int(options.shard_gb * 1e9))
+            finished[unit.split, unit.number] = record
+            record.save(folder)
+            if max_dropped_share is not None:
+                _check_drops_so_far(folder, finished, total, max_dropped_share)
     return [finished[unit.split, unit.number] for unit in units]
 
 
-def ordered_results(pool: ProcessPoolExecutor, jobs: Sequence[Job], workers: int) -> Iterator[PackedSample | Dropped]:
-    """Yield the results in the order of the jobs, with a bounded number of them in memory."""
+@contextmanager
+def _results(
+    source: Source, jobs: Sequence[Job], options: PackOptions, workers: int
+) -> Iterator[Iterator[PackedSample | Dropped]]:
+    """Give the results in the order of the jobs: one worker is this process."""
+    if workers == 1:
+        cv2.setNumThreads(1)
+        yield (pack_record(job, source, options) for job in jobs)
+        return
+    # spawn: forked children of a process that has threads can hang
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, start_worker, (source, options, os.getpid())) as pool:
+        try:
+            yield _ordered(pool, jobs, workers)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _ordered(pool: ProcessPoolExecutor, jobs: Sequence[Job], workers: int) -> Iterator[PackedSample | Dropped]:
+    """Yield results with a bounded number of them in memory."""
     waiting: deque[Future[list[PackedSample | Dropped]]] = deque()
     for start in range(0, len(jobs), CHUNK):
         waiting.append(pool.submit(pack_chunk, jobs[start : start + CHUNK]))

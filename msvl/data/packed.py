@@ -79,8 +79,13 @@ class PackedSet:
                 )
             fingerprint = hashlib.sha256(raw).hexdigest()
             folder = fetch_small_files(location, raw, manifest["files"], Path(cache.folder) if cache else None)
-            blocks = BlockCache(cache) if cache and not location.is_local else None
-            splits = {split: _split_index(split, location, folder, manifest, blocks) for split in SPLITS}
+            options = {
+                "cache": BlockCache(cache) if cache else None,
+                "remote": remote,
+                "caption": manifest.get("caption"),
+                "source": manifest["name"],
+            }
+            splits = {split: _split_index(split, location, folder, manifest, options) for split in SPLITS}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{location}: manifest or index is damaged ({error}); pack the source again") from error
         packed = cls(location, folder, manifest, splits, fingerprint)
@@ -183,11 +188,11 @@ def _read_manifest(location: Location) -> bytes:
 
 
 def _split_index(
-    split: str, location: Location, folder: Path, manifest: dict[str, Any], cache: BlockCache | None
+    split: str, location: Location, folder: Path, manifest: dict[str, Any], options: dict[str, Any]
 ) -> SplitIndex:
     names = [field.name for field in fields(Shard)]
     shards = [Shard(**{name: item[name] for name in names}) for item in manifest["shards"] if item["split"] == split]
-    index = SplitIndex(split, location, shards, folder / index_file(split), cache)
+    index = SplitIndex(split, location, shards, folder / index_file(split), **options)
     if len(index) != manifest["counts"][split]["samples"]:
         raise ValueError(f"the shards of {split} do not add up to its samples")
     assert index.records is not None  # maps the file, so that a cut one is named here
@@ -195,7 +200,9 @@ def _split_index(
 
 
 def _damage(index: SplitIndex, number: int, shard: Shard) -> tuple[int, str]:
-    """Return how many samples of a local shard are lost, and why; ("" when it is whole)."""
+    """Return how many samples of a shard are lost, and why; "" when it is whole, or elsewhere and thus not asked."""
+    if not index.shard_location(number).is_local:
+        return 0, ""
     try:
         size = index.shard_path(number).stat().st_size
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
+from msvl.data.captions import caption_meta, read_caption
 from msvl.data.index import IMAGE, MASK, MEMBERS, TEXT, SplitIndex, key_text
 from msvl.data.sample import parse_sample
 from msvl.data.shard_files import ShardFiles
@@ -23,6 +24,7 @@ class SampleReader:
         records = index.records
         # Views of the mapped fields: a record's own fields cost three times as much to get at.
         self._keys, self._shards = records["key"], records["shard"]
+        self._patients, self._studies = records["patient"], records["study"]
         self._offsets, self._sizes, self._sums = records["offset"], records["size"], records["crc32"]
 
     def key(self, number: int) -> str:
@@ -38,8 +40,16 @@ class SampleReader:
         return self._read(number, IMAGE)
 
     def meta(self, number: int) -> dict[str, Any]:
-        """Return the parsed JSON."""
-        return parse_sample(self._read(number, TEXT))
+        """Return the parsed JSON, or the same made from a caption."""
+        data = self._read(number, TEXT)
+        if self.index.caption is None:
+            return parse_sample(data)
+        return caption_meta(
+            read_caption(data, self.index.caption),
+            patient=f"{self._patients[number]:016x}",
+            study=f"{self._studies[number]:016x}",
+            source=self.index.source,
+        )
 
     def mask(self, number: int) -> bytes | None:
         """Return the mask's bytes, or None when the sample has none."""

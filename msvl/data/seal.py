@@ -41,7 +41,7 @@ def seal(folder: Path, header: Mapping[str, Any], units: Sequence[UnitRecord]) -
         write_records(folder / names[-1], records[split])
     dropped = [item for unit in units for item in unit.dropped]
     names.append(set_folder.DROPPED)
-    _write_dropped(folder / names[-1], dropped)
+    write_dropped(folder / names[-1], dropped)
     about = dict(header["set"])
     prompts = about.pop("prompts")
     if prompts:
@@ -49,13 +49,17 @@ def seal(folder: Path, header: Mapping[str, Any], units: Sequence[UnitRecord]) -
         (folder / names[-1]).write_text(json.dumps(prompts, indent=1), encoding="utf-8")
     vocabulary = header["options"]["tokenizer_vocabulary"]
     if vocabulary:
-        names += _train_tokenizer(folder, vocabulary, shards)
+        train = [
+            Shard(**{k: v for k, v in shard.items() if k != "split"}) for shard in shards if shard["split"] == "train"
+        ]
+        index = SplitIndex("train", open_location(folder), train, folder / set_folder.index_file("train"))
+        names += train_tokenizer_of(index, vocabulary, folder)
     manifest = {
         "format": set_folder.FORMAT_VERSION,
         **about,
         "source": header["source"],
         "options": header["options"],
-        "counts": {split: _counts(parts) for split, parts in records.items()},
+        "counts": {split: split_counts(parts) for split, parts in records.items()},
         "dropped": dict(Counter(item.reason for item in dropped)),
         **_pixel_statistics(units),
         "shards": shards,
@@ -91,7 +95,8 @@ def _number_shards(units: Sequence[UnitRecord]) -> tuple[dict[str, list[np.ndarr
     return records, shards
 
 
-def _counts(parts: list[np.ndarray]) -> dict[str, int]:
+def split_counts(parts: list[np.ndarray]) -> dict[str, int]:
+    """Return samples, studies and patients of a split's records, given by shard."""
     return {
         "samples": sum(map(len, parts)),
         "studies": sum(len(study_starts(part["study"])) for part in parts),
@@ -110,26 +115,26 @@ def _pixel_statistics(units: Sequence[UnitRecord]) -> dict[str, float]:
     return {"pixel_mean": round(mean, 6), "pixel_std": round(math.sqrt(variance), 6)}
 
 
-def _write_dropped(path: Path, dropped: Sequence[Dropped]) -> None:
+def write_dropped(path: Path, dropped: Sequence[Dropped]) -> None:
+    """Write dropped.csv: one row per record, those of a study next to each other."""
     with open(path, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["study", "key", "where", "reason"])
         writer.writerows([item.study, item.key, item.where, item.reason] for item in dropped)
 
 
-def _train_tokenizer(folder: Path, vocabulary: int, shards: Sequence[Mapping[str, Any]]) -> list[str]:
+def train_tokenizer_of(index: SplitIndex, vocabulary: int, folder: Path) -> list[str]:
+    """Train a tokenizer on the reports of a split, in their order; return the files made in `folder`."""
     from msvl.data.tokenise import train_tokenizer  # imports torch, which packing itself does without
 
-    train_tokenizer(_reports(folder, shards), vocabulary, folder / set_folder.TOKENIZER)
+    train_tokenizer(_reports(index), vocabulary, folder / set_folder.TOKENIZER)
     return sorted(
         path.relative_to(folder).as_posix() for path in (folder / set_folder.TOKENIZER).rglob("*") if path.is_file()
     )
 
 
-def _reports(folder: Path, shards: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the training reports in the order of the index, read back from the shards."""
-    train = [Shard(**{k: v for k, v in shard.items() if k != "split"}) for shard in shards if shard["split"] == "train"]
-    reader = SampleReader(SplitIndex("train", open_location(folder), train, folder / set_folder.index_file("train")))
-    for number in range(len(reader.index)):
+def _reports(index: SplitIndex) -> Iterator[str]:
+    reader = SampleReader(index)
+    for number in range(len(index)):
         yield reader.meta(number)["report"]
     reader.close()

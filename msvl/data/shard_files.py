@@ -62,7 +62,7 @@ class ShardFiles:
         self._files.clear()
         self._places.clear()
         self._broken.clear()
-        self._index.root.close()
+        self._index.close()
 
     def _open(self, shard: int) -> int:
         if len(self._files) >= MAX_OPEN:

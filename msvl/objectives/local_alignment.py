@@ -119,7 +119,7 @@ class _MatchingScores(torch.autograd.Function):
             if gram_gradient is not None:
                 own.baddbmm_(gram_gradient, images.patches)
         for tile, tile_gradient, norm_gradient in zip(tiles, tile_gradients, norm_gradients, strict=True):
-            tile_gradient -= (norm_gradient / tile.norms.square()).unsqueeze(-1) * tile.units
+            tile_gradient.addcmul_((norm_gradient / tile.norms.square()).unsqueeze(-1), tile.units, value=-1)
             unit_gradient[tile.reports, : tile.width] = tile_gradient
         return patch_gradient, unit_gradient, None, None
 

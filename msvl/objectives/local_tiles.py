@@ -50,9 +50,6 @@ def length(vectors: Tensor) -> Tensor:
 def cut_reports(units: Tensor, mask: Tensor, *, num_patches: int, reports: int | None) -> list[Tile]:
     """Return the tiles of all reports.
 
-    On a CPU reports of like length share a tile, which is then only as wide as they are. Elsewhere their lengths would have
-    to be read from the device.
-
     Args:
         units: [G, S, C].
         mask: [G, S] bool.
@@ -60,11 +57,27 @@ def cut_reports(units: Tensor, mask: Tensor, *, num_patches: int, reports: int |
         reports: Per tile; None takes as many as its similarities to one image allow.
     """
     places = max(1, tile_elements(mask.device) // num_patches)
-    if mask.device.type != "cpu":
-        size = reports or max(1, places // mask.shape[1])
-        cuts = [slice(start, start + size) for start in range(0, len(mask), size)]
-        return [_tile(cut, units[cut], mask[cut], complete=False) for cut in cuts]
-    widths = (mask * torch.arange(1, mask.shape[1] + 1)).amax(dim=1)
+    cut = cut_by_length if mask.device.type == "cpu" else cut_in_order
+    return cut(units, mask, places=places, reports=reports)
+
+
+def cut_in_order(units: Tensor, mask: Tensor, *, places: int, reports: int | None) -> list[Tile]:
+    """Return tiles as wide as the capacity, without a look at the mask: a device would have to be waited for.
+
+    Args:
+        units: [G, S, C].
+        mask: [G, S] bool.
+        places: Unit places of a tile.
+        reports: Reports of a tile instead.
+    """
+    size = reports or max(1, places // mask.shape[1])
+    cuts = [slice(start, start + size) for start in range(0, len(mask), size)]
+    return [_tile(cut, units[cut], mask[cut], complete=False) for cut in cuts]
+
+
+def cut_by_length(units: Tensor, mask: Tensor, *, places: int, reports: int | None) -> list[Tile]:
+    """Return tiles of reports of like length, each only as wide as its longest (arguments as `cut_in_order`)."""
+    widths = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(dim=1)
     order = widths.argsort(stable=True)
     tiles = []
     for start, stop, width in _runs(widths[order].tolist(), places, reports):

@@ -29,8 +29,10 @@ from msvl.data.pack import PackOptions, pack
 from msvl.data.pack_plan import plan
 from msvl.data.packed import SPLITS, PackedSet
 from msvl.data.partial import open_partial, partial_folder
+from msvl.data.publish import publish, published
 from msvl.data.reader import SampleReader
 from msvl.data.sources.table import TableColumns, TableSource
+from msvl.data.storage import open_location
 from msvl.data.study import Entry, Record
 from msvl.data.verify import verify
 from tests.helpers.packed_sets import OPTIONS, StudySource, pack_studies
@@ -75,7 +77,7 @@ def test_an_interrupted_packing_goes_on_and_gives_the_same_bytes(
     out = tmp_path / "phantom"
     # A session of its own: Ctrl-C reaches the whole group, workers included.
     process = subprocess.Popen(
-        command(out, "--workers", "1"), stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(out, "--workers", "2"), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     units = partial_folder(out) / "units"
     deadline = time.monotonic() + 120
@@ -83,6 +85,7 @@ def test_an_interrupted_packing_goes_on_and_gives_the_same_bytes(
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     workers = children(process.pid)
+    assert len(workers) >= 2
     if number == signal.SIGINT:
         os.killpg(process.pid, number)
     else:
@@ -99,7 +102,7 @@ def test_an_interrupted_packing_goes_on_and_gives_the_same_bytes(
     shards = {path.name: path.stat().st_mtime_ns for path in (partial_folder(out) / "train").glob("*.tar")}
     total = len(PackedSet.open(phantom).manifest["shards"])
     assert 2 <= len(kept) < total
-    again = subprocess.run(command(out, "--workers", "2"), check=True, capture_output=True, text=True)
+    again = subprocess.run(command(out, "--workers", "1"), check=True, capture_output=True, text=True)
     assert f"{len(kept)} of {total} shards are there already" in again.stderr
     assert digests(out) == digests(phantom)
     same = [name for name, changed in shards.items() if (out / "train" / name).stat().st_mtime_ns == changed]
@@ -341,7 +344,22 @@ def test_a_set_is_packed_to_s3_read_and_verified_there(
     for number in range(3):
         assert (reader.image(number), reader.meta(number)) == (beside.image(number), beside.meta(number))
     assert verify("s3://bucket/packed/phantom") == []
-    other = subprocess.run([*words, "--quality", "50"], capture_output=True, text=True)
-    assert other.returncode == 2 and "holds a set of another source or other options" in other.stderr
-    http = subprocess.run(command(f"{moto_url}/bucket/x"), capture_output=True, text=True)
-    assert http.returncode == 2 and "plain HTTP cannot be written to" in http.stderr
+    recorded = {name: packed.manifest[name] for name in ("source", "options")}
+    assert published("s3://bucket/packed/phantom", recorded) == packed.manifest
+    with pytest.raises(DataError, match="holds a set of another source or other options"):
+        published("s3://bucket/packed/phantom", recorded | {"options": {}})
+    with pytest.raises(DataError, match="plain HTTP cannot be written to"):
+        published(f"{moto_url}/bucket/x", recorded)
+
+
+def test_an_interrupted_upload_sends_only_the_rest(
+    phantom: Path, tmp_path: Path, moto_url: str, aws: pytest.MonkeyPatch
+) -> None:
+    aws.setenv("AWS_ENDPOINT_URL", moto_url)
+    staged = _copy(phantom, tmp_path / "staged")
+    names = [shard["file"] for shard in PackedSet.open(phantom).manifest["shards"]]
+    (staged / ".uploaded").write_text(f"{names[0]}\n")
+    publish(staged, "s3://bucket/packed/rest", progress=False)
+    found = open_location("s3://bucket/packed/rest/train").list()
+    assert found == sorted(Path(name).name for name in names[1:] if name.startswith("train/"))
+    assert not staged.exists()

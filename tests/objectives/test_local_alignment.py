@@ -85,6 +85,19 @@ def test_blocks_of_one_image_or_of_two_give_the_same(
     assert all(close(one, other) for one, other in zip(*values, strict=True))
 
 
+@pytest.mark.parametrize("form", ["context", "gram"])
+@pytest.mark.parametrize("tile", [None, 3])
+def test_tiles_cut_as_on_a_device_give_the_same(form: Form, tile: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = []
+    for cut in (local_tiles.cut_by_length, local_tiles.cut_in_order):
+        monkeypatch.setattr(local_tiles, "cut_by_length", cut)
+        patches, units, mask = inputs()
+        found = matching_scores(patches, units, mask, **TEMPS, form=form, tile=tile)
+        found.square().sum().backward()
+        values.append((found, patches.grad, units.grad))
+    assert all(close(one, other) for one, other in zip(*values, strict=True))
+
+
 def test_the_tiles_cover_every_report_once_at_its_own_width() -> None:
     _, units, mask = inputs()
     tiles = local_tiles.cut_reports(units.detach(), mask, num_patches=PATCHES, reports=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any
 
 import torch
@@ -88,7 +89,10 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values."""
-        return asdict(self) | {"right": self.right, "sentences": self.sentences()}
+        plain = asdict(self)
+        for line in plain["lines"]:  # JSON knows no infinity: a gradient where the true one is zero
+            line |= {name: line[name] if isfinite(line[name]) else None for name in ("ratio", "difference", "cosine")}
+        return plain | {"right": self.right, "sentences": self.sentences()}
 
     def table(self) -> str:
         """Return it for a terminal."""

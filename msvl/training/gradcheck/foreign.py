@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from msvl.collectives.reduce import mean, mean_of
 from msvl.collectives.world import rank, world_size
+from msvl.config.errors import ConfigError
 from msvl.config.imports import load_class
 from msvl.training.gradcheck.compare import Measured
 
@@ -19,8 +20,9 @@ WIDTH, CHANNELS, PAIRS_PER_RANK = 12, 8, 4
 class _Pairs(nn.Module):
     """Two encoders and the logit scale that a loss may ask for."""
 
-    def __init__(self, loss: nn.Module) -> None:
+    def __init__(self, loss: nn.Module, where: str) -> None:
         super().__init__()
+        self.where = where
         self.image, self.text = nn.Linear(WIDTH, CHANNELS), nn.Linear(WIDTH, CHANNELS)
         self.logit_scale, self.logit_bias = nn.Parameter(torch.tensor([2.0])), nn.Parameter(torch.tensor([-2.0]))
         self.loss = loss
@@ -30,23 +32,47 @@ class _Pairs(nn.Module):
         text = nn.functional.normalize(self.text(text), dim=-1)
         wanted = inspect.signature(self.loss.forward).parameters
         if "ref_emb" in wanted:  # metric learning: embeddings with labels against others with theirs
-            found = self.loss(image, labels=pairs, ref_emb=text, ref_labels=pairs)
+            positional: tuple[Tensor, ...] = (image,)
+            extra = {"labels": pairs, "ref_emb": text, "ref_labels": pairs}
         else:
-            extra = {}
+            positional, extra = (image, text), {}
             if "logit_scale" in wanted:
                 extra["logit_scale"] = self.logit_scale.exp().squeeze()
             if "logit_bias" in wanted and wanted["logit_bias"].default is inspect.Parameter.empty:
                 extra["logit_bias"] = self.logit_bias.squeeze()
-            found = self.loss(image, text, **extra)
-        return _value(found)
+        given = ", ".join([*("image", "text")[: len(positional)], *extra])
+        _check_call(self.loss.forward, positional, extra, f"{self.where}: its forward cannot be called with ({given})")
+        return self._checked(_value(self.loss(*positional, **extra)))
+
+    def _checked(self, value: Any) -> Tensor:
+        """Return the loss if it is one number with a gradient."""
+        if not isinstance(value, Tensor):
+            raise ConfigError(
+                f"{self.where}: its forward returned {type(value).__name__}, expected a tensor with one number"
+            )
+        if value.numel() != 1:
+            raise ConfigError(
+                f"{self.where}: its forward returned a tensor {list(value.shape)}, expected one number: reduce it by its mean"
+            )
+        if not value.requires_grad:
+            raise ConfigError(f"{self.where}: the loss carries no gradient; is it computed under no_grad or detached?")
+        return value
 
 
-def _value(found: Any) -> Tensor:
+def _check_call(function: Any, positional: tuple[Any, ...], named: dict[str, Any], complaint: str) -> None:
+    """Raise ConfigError where the arguments do not fit the signature."""
+    try:
+        inspect.signature(function).bind(*positional, **named)
+    except TypeError as error:
+        raise ConfigError(f"{complaint}: {error}. Its signature is {inspect.signature(function)}; a thin adapter helps "
+                          "(docs/faults.md shows one)") from error  # fmt: skip
+
+
+def _value(found: Any) -> Any:
     """Return the loss of an answer: a tensor, a dict with `loss` or of terms, or an object with a field `loss`."""
     if isinstance(found, dict):
         found = found.get("loss", sum(found.values()))
-    value: Tensor = getattr(found, "loss", found)
-    return value
+    return getattr(found, "loss", found)
 
 
 def measure_foreign(path: str, options: dict[str, Any], pairs: int) -> Measured:
@@ -61,7 +87,7 @@ def measure_foreign(path: str, options: dict[str, Any], pairs: int) -> Measured:
         pairs: Of the global batch.
     """
     torch.manual_seed(1)
-    module = _Pairs(_built(path, options, where="--loss"))
+    module = _Pairs(_built(path, options, where="--loss"), where=f"--loss {path}")
     generator = torch.Generator().manual_seed(2)
     shared = torch.randn(pairs, WIDTH, generator=generator)
     image = shared + 0.5 * torch.randn(pairs, WIDTH, generator=generator)
@@ -76,6 +102,8 @@ def measure_foreign(path: str, options: dict[str, Any], pairs: int) -> Measured:
 def _built(path: str, options: dict[str, Any], *, where: str) -> nn.Module:
     """Return the loss, with `rank` and `world_size` where its constructor takes them."""
     kind = load_class(path, where=where)
+    if not issubclass(kind, nn.Module):
+        raise ConfigError(f"{where} {path} is no torch.nn.Module")
     taken = inspect.signature(kind).parameters
     known = {name: value for name, value in (("rank", rank()), ("world_size", world_size())) if name in taken}
     given = {
@@ -84,7 +112,8 @@ def _built(path: str, options: dict[str, Any], *, where: str) -> nn.Module:
         else value
         for name, value in options.items()
     }  # fmt: skip
-    loss: nn.Module = kind(**known, **given)
+    _check_call(kind, (), known | given, f"{where} {path} cannot be built from --option {sorted(given) or 'nothing'}")
+    loss: nn.Module = kind(**(known | given))
     return loss
 
 

@@ -18,6 +18,8 @@ from msvl.training.gradcheck.compare import Measured
 from msvl.training.gradcheck.mistakes import mistake
 from msvl.training.module import PretrainModule
 
+PAIRS_PER_RANK = 2
+
 SHRUNK: dict[str, Any] = {
     "data": {"image_size": 64},
     "model": {

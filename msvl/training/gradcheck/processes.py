@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from msvl.config.errors import ClusterError
+from msvl.config.errors import ClusterError, MsvlError
 
 
 def run_processes(world: int, function: Callable[..., Any], *arguments: Any, minutes: float = 10) -> list[Any]:
@@ -26,6 +26,7 @@ def run_processes(world: int, function: Callable[..., Any], *arguments: Any, min
         minutes: Until a collective gives up.
 
     Raises:
+        MsvlError: A rank found a mistake of the user's; as it raised it.
         ClusterError: A rank failed; with its traceback's last line, and its rank.
     """
     context = multiprocessing.get_context("spawn")
@@ -58,6 +59,8 @@ def _answers(pipes: list[Connection]) -> list[Any]:
                 good, answer = pickle.loads(ready.recv_bytes())
             except (EOFError, ConnectionResetError):
                 raise ClusterError(f"rank {rank} died without a word (out of memory?)") from None
+            if isinstance(answer, MsvlError):
+                raise answer
             if not good:
                 raise ClusterError(f"rank {rank}: {answer}")
             found[rank] = answer
@@ -78,6 +81,8 @@ def _serve(
     )
     try:
         answer = (True, function(*arguments))
+    except MsvlError as error:
+        answer = (False, error)
     except Exception as error:  # told to the parent, which raises it
         last = traceback.extract_tb(error.__traceback__)[-1]
         answer = (False, f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})")

@@ -61,3 +61,24 @@ class OptionalBias(Exact):
         if logit_bias is not None:
             raise ValueError("the bias was not asked for")
         return super().forward(image, text, logit_scale)
+
+
+class OfADict(nn.Module):
+    """SLIP's call: everything in one dict."""
+
+    def forward(self, outputs: dict[str, Tensor]) -> Tensor:
+        return Exact()(outputs["image_embed"], outputs["text_embed"], outputs["logit_scale"])
+
+
+class OfEveryPair(nn.Module):
+    """Not reduced."""
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        return (image - text).square().sum(dim=1)[:4]
+
+
+class Detached(nn.Module):
+    """Cut off from the encoders."""
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        return (image - text).square().mean().detach()

@@ -48,7 +48,9 @@ def test_a_popular_mistake_is_found(mistake: str, words: str) -> None:
 
 @pytest.mark.evidence("`msvl gradcheck --loss` says in words what anybody's loss does on N ranks", how="gloo")
 def test_a_loss_of_ones_own() -> None:
-    assert gradcheck("--loss", f"{LOSSES}:Exact", "--ranks", "4").code == 0
+    plain = gradcheck("--loss", f"{LOSSES}:Exact", "--ranks", "4", "--json")
+    assert plain.code == 0, plain.output
+    assert json.JSONDecoder().raw_decode(plain.output[plain.output.index("{") :])[0]["right"] is True
     done = gradcheck("--loss", f"{LOSSES}:WithoutGradient", "--ranks", "4", "--option", "factor=1.0")
     assert done.code == 1, done.output
     assert "logit_scale gradients are exact, encoder gradients x 0.25" in done.output
@@ -79,6 +81,17 @@ def test_an_optional_bias_is_left_out() -> None:
             "--option loss nowhere:All cannot be",
         ),
         ((CONFIG, "--ranks", "1"), "at least 2"),
+        ((CONFIG, "--pairs", "0"), "at least 1 pair"),
+        ((CONFIG, "--option", "factor=1"), "belongs to --loss"),
+        ((CONFIG, "--out", "/nowhere/at/all.json"), "there is no folder /nowhere/at"),
+        (("--loss", f"{LOSSES}:Exact", "--break", "unscaled"), "--break belongs to a configuration"),
+        (("--loss", f"{LOSSES}:Exact", "--option", "factor"), "expected NAME=VALUE"),
+        (("--loss", f"{LOSSES}:Exact", "--option", "depth=3"), "cannot be built from --option ['depth']"),
+        (("--loss", f"{LOSSES}:Wrapper"), "missing a required argument: 'loss'"),
+        (("--loss", f"{LOSSES}:OfADict"), "its forward cannot be called with (image, text)"),
+        (("--loss", f"{LOSSES}:OfEveryPair"), "returned a tensor [4], expected one number"),
+        (("--loss", f"{LOSSES}:Detached"), "carries no gradient"),
+        (("--loss", "pathlib:Path"), "is no torch.nn.Module"),
     ],
 )
 def test_mistakes_of_typing(words: tuple[str, ...], message: str) -> None:
