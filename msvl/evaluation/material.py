@@ -16,7 +16,9 @@ from msvl.evaluation.bootstrap import Interval, NoInterval
 from msvl.evaluation.encoders import EncodedImages
 from msvl.evaluation.prompts import PromptSet
 
-Figures = dict[str, "None | float | int | str | list[float] | dict[str, float] | dict[str, int] | dict[str, list[float]]"]
+Figures = dict[
+    str, "None | float | int | str | list[float] | dict[str, float] | dict[str, int] | dict[str, list[float]]"
+]
 """Figures of one task as in results.json: NAME, NAME_interval, NAME_chance, and one level of findings below."""
 
 
