@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +88,9 @@ class SplitIndex:
         return int(self._first[-1])
 
     def __reduce__(self) -> tuple[Callable[..., SplitIndex], tuple[Any, ...]]:
-        """Travel without the mapped file."""
+        """Travel without the mapped file and without connections."""
         options = {"cache": self.cache, "remote": self.remote, "caption": self.caption, "source": self.source}
-        return partial(type(self), **options), (self.split, self.root, self.shards, self.file)
+        return _rebuild, ((self.split, self.root, self.shards, self.file), options)
 
     @cached_property
     def records(self) -> np.ndarray:
@@ -164,6 +164,10 @@ class SplitIndex:
     def shard_path(self, shard: int) -> Path:
         """Return the path of a local shard. Raises DataError for remote ones."""
         return self.shard_location(shard).local_path
+
+
+def _rebuild(arguments: tuple[Any, ...], options: dict[str, Any]) -> SplitIndex:
+    return SplitIndex(*arguments, **options)
 
 
 def study_starts(studies: np.ndarray) -> np.ndarray:
