@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ HEX_KEY = "<u8"
 """Keys that the packer makes: 16 hex digits. Foreign keys are bytes, `S` and the length of the longest."""
 
 
+@lru_cache(maxsize=16)
 def record_type(key: str = HEX_KEY) -> np.dtype:
     """Return the type of a record: 84 bytes with keys of our own."""
     return np.dtype(
