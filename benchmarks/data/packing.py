@@ -158,7 +158,7 @@ def main() -> None:
         shutil.rmtree(folder)
     content = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "command": " ".join(["python", "benchmarks/data/packing.py", *sys.argv[1:]]),
+        "command": f"python benchmarks/data/packing.py --images {arguments.images} --rounds {arguments.rounds}",
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, OpenCV {cv2.__version__}",
         "images": arguments.images,
         "rounds": arguments.rounds,
