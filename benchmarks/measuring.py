@@ -12,7 +12,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -86,16 +86,21 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, fp32"
 
 
-def write_csv(name: str, rows: list[dict[str, object]], remark: str) -> Path:
-    """Write rows under a comment line into results/NAME-DATE.csv."""
+def write_csv(name: str, rows: Sequence[Mapping[str, object]], remark: str) -> Path:
+    """Write rows into results/NAME-DATE.csv."""
     RESULTS.mkdir(exist_ok=True)
     target = RESULTS / f"{name}-{datetime.now(UTC):%Y-%m-%d}.csv"
+    write_rows(target, rows, remark)
+    return target
+
+
+def write_rows(target: Path, rows: Sequence[Mapping[str, object]], remark: str) -> None:
+    """Write rows under a comment line."""
     with open(target, "w", newline="", encoding="utf-8") as stream:
         stream.write(f"# {remark}\n")
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    return target
 
 
 def _allocate_in_pages_from(size: int) -> None:
