@@ -124,7 +124,11 @@ def draw(rows: list[dict[str, object]], target: Path, remark: str) -> None:
     looks = {"loop": ("published loop", "#b04a3a", "s"), "einsum": ("tiled einsum", "#c99a2e", "^"), "ours": ("msvl", "#2b6c99", "o")}  # fmt: skip
     for axis, unit, title in ((axes[0], "s", "seconds, forward + backward"), (axes[1], "gb", "peak GB above inputs and gradients")):  # fmt: skip
         for form, (label, colour, marker) in looks.items():
-            points = [(row[f"{form}_{unit}"], place) for place, row in enumerate(rows) if row[f"{form}_{unit}"] != ""]
+            points = [
+                (float(str(row[f"{form}_{unit}"])), place)
+                for place, row in enumerate(rows)
+                if row[f"{form}_{unit}"] != ""
+            ]
             axis.plot(*zip(*points, strict=True), marker, color=colour, label=label)
         axis.set_xscale("log")
         axis.set_xlabel(title)
@@ -132,9 +136,9 @@ def draw(rows: list[dict[str, object]], target: Path, remark: str) -> None:
     axes[0].set_yticks(range(len(rows)), labels)
     axes[0].invert_yaxis()
     axes[0].set_ylabel("patches x channels")
-    axes[1].legend(loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False)
     figure.suptitle(f"Local loss, {UNITS} units a report\n{remark}", fontsize=9)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
     figure.savefig(target, dpi=110)
 
 
