@@ -25,7 +25,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import global_loss, local_loss  # noqa: E402
-from benchmarks.measuring import machine, matmul_rate, measured_passes, write_csv, write_rows  # noqa: E402
+from benchmarks.measuring import machine, matmul_rate, median_seconds, peak_of, write_csv, write_rows  # noqa: E402
 from msvl.objectives.blocks import BLOCK_ELEMENTS  # noqa: E402
 from msvl.objectives.local_tiles import CPU_TILE_ELEMENTS  # noqa: E402
 
@@ -33,8 +33,6 @@ PATCHES, LOCAL_CHANNELS, UNITS, GLOBAL_CHANNELS = 196, 768, local_loss.UNITS, 51
 TOLERANCE = 0.1
 FLOAT = 4 / 1e9
 """GB of a number."""
-LIBRARY = 0.006
-"""GB that the matrix library (MKL) keeps for its own blocks of operands: measured, 3 to 9 MB."""
 
 
 Row = dict[str, str | int | float]
@@ -43,6 +41,8 @@ Row = dict[str, str | int | float]
 class Line(NamedTuple):
     """One form of one loss."""
 
+    name: str
+    """In the script of its loss."""
     loss: Callable[..., Tensor]
     memory: Callable[[int], float]
     """Pairs -> GB above inputs and gradients."""
@@ -58,7 +58,7 @@ def local_msvl(pairs: int, *, form: str) -> float:
     rows = images * reports * UNITS
     tile = rows * (5 * PATCHES if form == "gram" else 3 * PATCHES + 2 * LOCAL_CHANNELS)
     gram = 2 * images * PATCHES**2 if form == "gram" else 0
-    return LIBRARY + FLOAT * (tile + gram + 2 * pairs * UNITS * LOCAL_CHANNELS)
+    return FLOAT * (tile + gram + 2 * pairs * UNITS * LOCAL_CHANNELS)
 
 
 def local_loop(pairs: int) -> float:
@@ -75,7 +75,7 @@ def local_einsum(pairs: int) -> float:
 def global_msvl(pairs: int) -> float:
     """Two blocks of logits, and the rows of a block times the scale."""
     block = min(pairs**2, BLOCK_ELEMENTS)
-    return LIBRARY + FLOAT * (2 * block + block // pairs * GLOBAL_CHANNELS)
+    return FLOAT * (2 * block + block // pairs * GLOBAL_CHANNELS)
 
 
 def global_plain(pairs: int) -> float:
@@ -85,20 +85,18 @@ def global_plain(pairs: int) -> float:
 
 def lines() -> dict[str, dict[str, Line]]:
     """Return what is measured, by loss and form."""
-    ours = {
-        form: local_loss.loss_of(partial(local_loss.ours, form=form))  # type: ignore[arg-type]
-        for form in ("gram", "context")
-    }
+    local, both = local_loss.LOSSES, global_loss.LOSSES
+    in_context, in_gram = (partial(local_msvl, form=form) for form in ("context", "gram"))
     return {
         "local": {
-            "loop": Line(local_loss.LOSSES["loop"], local_loop, (64, 128, 192), "#b04a3a"),
-            "einsum": Line(local_loss.LOSSES["einsum"], local_einsum, (64, 128, 192), "#c99a2e"),
-            "context": Line(ours["context"], partial(local_msvl, form="context"), (64, 128, 192, 256), "#6aa84f"),
-            "gram": Line(ours["gram"], partial(local_msvl, form="gram"), (64, 128, 256, 384), "#2b6c99"),
+            "loop": Line("loop", local["loop"], local_loop, (64, 128, 192, 256), "#b04a3a"),
+            "einsum": Line("einsum", local["einsum"], local_einsum, (128, 192, 256), "#c99a2e"),
+            "context": Line("context", local["context"], in_context, (64, 128, 192, 256), "#6aa84f"),
+            "gram": Line("gram", local["gram"], in_gram, (64, 128, 256, 384), "#2b6c99"),
         },
         "global": {
-            "plain": Line(global_loss.plain, global_plain, (4096, 8192, 16384), "#b04a3a"),
-            "chunked": Line(global_loss.ours, global_msvl, (4096, 8192, 16384, 24576), "#2b6c99"),
+            "plain": Line("plain", both["plain"], global_plain, (4096, 8192, 16384, 24576), "#b04a3a"),
+            "chunked": Line("ours", both["ours"], global_msvl, (4096, 8192, 16384, 32768), "#2b6c99"),
         },
     }
 
@@ -113,6 +111,13 @@ def leaves_of(loss: str, pairs: int) -> tuple[Tensor, ...]:
     if loss == "local":
         return local_loss.make((pairs, PATCHES, LOCAL_CHANNELS))
     return global_loss.make(pairs, GLOBAL_CHANNELS)
+
+
+def peak_at(loss: str, name: str, pairs: int) -> float:
+    """Return the peak in GB of a form at that many pairs."""
+    if loss == "local":
+        return peak_of(local_loss.__file__, name, pairs, PATCHES, LOCAL_CHANNELS)
+    return peak_of(global_loss.__file__, name, pairs, GLOBAL_CHANNELS)
 
 
 def fitted(pairs: list[int], seconds: list[float]) -> tuple[float, float]:
@@ -131,8 +136,9 @@ def measured(loss: str, form: str, line: Line) -> list[Row]:
     for pairs in line.measured:
         leaves = leaves_of(loss, pairs)
         rounds = max(1, min(3, ROUNDS_OF_ALL_PAIRS[loss] // pairs**2))
-        found = measured_passes({form: line.loss}, leaves, rounds=rounds)[form]
-        rows.append(row_of(loss, form, pairs, "measured", found.seconds, found.gigabytes))
+        seconds = median_seconds({form: line.loss}, leaves, rounds=rounds)[form]
+        del leaves
+        rows.append(row_of(loss, form, pairs, "measured", seconds, peak_at(loss, line.name, pairs)))
         print(rows[-1], flush=True)
     return rows
 
@@ -206,7 +212,7 @@ def main() -> None:
             points: list[Row] = [dict(row) for row in csv.DictReader(stream) if row["kind"] == "measured"]
     else:
         for loss, leaves in (("local", local_loss.make((8, 16, 16))), ("global", global_loss.make(64, 16))):
-            measured_passes(
+            median_seconds(
                 {form: line.loss for form, line in lines()[loss].items()}, leaves, rounds=1
             )  # libraries load
         remark = f"{machine()}, matmul {matmul_rate():.0f} GFLOP/s"
