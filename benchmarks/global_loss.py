@@ -3,7 +3,7 @@
     python benchmarks/global_loss.py                       16k x 512 both, 32k x 512 ours; CSV into benchmarks/results/
     python benchmarks/global_loss.py --pairs 4096          one size, printed only
 
-Median of interleaved rounds in one process; peak memory above inputs and their gradients.
+Median of interleaved rounds in one process; peak memory above inputs and their gradients, of a fresh process per form.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import machine, matmul_rate, measured_passes, write_csv  # noqa: E402
+from benchmarks.measuring import machine, matmul_rate, median_seconds, peak_of, print_peak, write_csv  # noqa: E402
 from msvl.objectives.chunked import two_way_rows  # noqa: E402
 
 
@@ -47,14 +47,15 @@ def make(pairs: int, channels: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def measured(pairs: int, channels: int, forms: list[str], *, rounds: int) -> dict[str, object]:
     """Return a row: seconds and GB per form, and what the plain form takes of each in multiples of msvl's."""
-    found = measured_passes({form: LOSSES[form] for form in forms}, make(pairs, channels), rounds=rounds)
+    found = median_seconds({form: LOSSES[form] for form in forms}, make(pairs, channels), rounds=rounds)
+    peaks = {form: peak_of(__file__, form, pairs, channels) for form in forms}
     row: dict[str, object] = {"pairs": pairs, "channels": channels}
     for form in LOSSES:
-        row[f"{form}_s"] = round(found[form].seconds, 2) if form in found else ""
-        row[f"{form}_gb"] = round(found[form].gigabytes, 4) if form in found else ""
+        row[f"{form}_s"] = round(found[form], 2) if form in found else ""
+        row[f"{form}_gb"] = round(peaks[form], 4) if form in found else ""
     both = len(found) == len(LOSSES)
-    row["times_faster"] = round(found["plain"].seconds / found["ours"].seconds, 2) if both else ""
-    row["times_smaller"] = round(found["plain"].gigabytes / found["ours"].gigabytes, 1) if both else ""
+    row["times_faster"] = round(found["plain"] / found["ours"], 2) if both else ""
+    row["times_smaller"] = round(peaks["plain"] / peaks["ours"], 1) if both else ""
     return row
 
 
@@ -64,8 +65,13 @@ def main() -> None:
     parser.add_argument("--pairs", type=int)
     parser.add_argument("--channels", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peak-of", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    measured_passes(LOSSES, make(64, 16), rounds=1)  # libraries load their workspaces
+    if arguments.peak_of:
+        pairs, channels = map(int, arguments.peak_of[1:])
+        print_peak(LOSSES[arguments.peak_of[0]], make(pairs, channels))
+        return
+    median_seconds(LOSSES, make(64, 16), rounds=1)  # libraries load their workspaces
     remark = f"{machine()}, matmul {matmul_rate():.0f} GFLOP/s, median of {arguments.rounds} interleaved rounds"
     print(remark)
     sizes = [(arguments.pairs, list(LOSSES))] if arguments.pairs else [(16384, list(LOSSES)), (32768, ["ours"])]

@@ -3,8 +3,8 @@
     python benchmarks/local_loss.py                       all shapes (10 minutes); CSV and a plot into benchmarks/results/
     python benchmarks/local_loss.py --shape 96,196,768    one shape, printed only
 
-Median of interleaved rounds in one process; peak memory above inputs and their gradients. The pairs per shape are those
-for which a round takes some twenty seconds; the loop then holds 0.8 to 1.6 GB.
+Median of interleaved rounds in one process; peak memory above inputs and their gradients, of a fresh process per form.
+The pairs per shape are those for which a round takes at most fifteen seconds; the loop then holds 0.2 to 0.7 GB.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import machine, matmul_rate, measured_passes, write_csv  # noqa: E402
+from benchmarks.measuring import machine, matmul_rate, median_seconds, peak_of, print_peak, write_csv  # noqa: E402
 from msvl.objectives.contrastive import symmetric_cross_entropy  # noqa: E402
 from msvl.objectives.local_alignment import Form, cheaper_form, matching_scores  # noqa: E402
 
@@ -80,7 +81,13 @@ def loss_of(scores: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Ten
     return loss
 
 
-LOSSES = {name: loss_of(scores) for name, scores in (("loop", loop), ("einsum", einsum), ("ours", ours))}
+LOSSES = {
+    "loop": loss_of(loop),
+    "einsum": loss_of(einsum),
+    "ours": loss_of(ours),
+    "gram": loss_of(partial(ours, form="gram")),
+    "context": loss_of(partial(ours, form="context")),
+}
 
 
 def make(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
@@ -103,15 +110,14 @@ def work(shape: tuple[int, int, int]) -> float:
 
 def measured(shape: tuple[int, int, int], forms: list[str], *, rounds: int, rate: float) -> dict[str, object]:
     """Return a row: seconds and GB per form, the ratios to msvl's form, and its share of the machine's matmul rate."""
-    found = measured_passes({form: LOSSES[form] for form in forms}, make(shape), rounds=rounds)
+    found = median_seconds({form: LOSSES[form] for form in forms}, make(shape), rounds=rounds)
     row: dict[str, object] = {"pairs": shape[0], "patches": shape[1], "channels": shape[2]}
     for form in ("loop", "einsum", "ours"):
-        row[f"{form}_s"] = round(found[form].seconds, 3) if form in found else ""
-        row[f"{form}_gb"] = round(found[form].gigabytes, 4) if form in found else ""
+        row[f"{form}_s"] = round(found[form], 3) if form in found else ""
+        row[f"{form}_gb"] = round(peak_of(__file__, form, *shape), 4) if form in found else ""
     for form in ("loop", "einsum"):
-        both = form in found and "ours" in found
-        row[f"{form}_times"] = round(found[form].seconds / found["ours"].seconds, 2) if both else ""
-    row["matmul_share"] = round(work(shape) / found["ours"].seconds / rate, 2) if "ours" in found else ""
+        row[f"{form}_times"] = round(found[form] / found["ours"], 2) if form in found and "ours" in found else ""
+    row["matmul_share"] = round(work(shape) / found["ours"] / rate, 2) if "ours" in found else ""
     return row
 
 
@@ -124,7 +130,11 @@ def draw(rows: list[dict[str, object]], target: Path, remark: str) -> None:
     looks = {"loop": ("published loop", "#b04a3a", "s"), "einsum": ("tiled einsum", "#c99a2e", "^"), "ours": ("msvl", "#2b6c99", "o")}  # fmt: skip
     for axis, unit, title in ((axes[0], "s", "seconds, forward + backward"), (axes[1], "gb", "peak GB above inputs and gradients")):  # fmt: skip
         for form, (label, colour, marker) in looks.items():
-            points = [(row[f"{form}_{unit}"], place) for place, row in enumerate(rows) if row[f"{form}_{unit}"] != ""]
+            points = [
+                (float(str(row[f"{form}_{unit}"])), place)
+                for place, row in enumerate(rows)
+                if row[f"{form}_{unit}"] != ""
+            ]
             axis.plot(*zip(*points, strict=True), marker, color=colour, label=label)
         axis.set_xscale("log")
         axis.set_xlabel(title)
@@ -132,9 +142,9 @@ def draw(rows: list[dict[str, object]], target: Path, remark: str) -> None:
     axes[0].set_yticks(range(len(rows)), labels)
     axes[0].invert_yaxis()
     axes[0].set_ylabel("patches x channels")
-    axes[1].legend(loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False)
     figure.suptitle(f"Local loss, {UNITS} units a report\n{remark}", fontsize=9)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
     figure.savefig(target, dpi=110)
 
 
@@ -144,9 +154,14 @@ def main() -> None:
     parser.add_argument("--shape", action="append", help="pairs,patches,channels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--forms", default="loop,einsum,ours")
+    parser.add_argument("--peak-of", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.peak_of:
+        pairs, patches, channels = map(int, arguments.peak_of[1:])
+        print_peak(LOSSES[arguments.peak_of[0]], make((pairs, patches, channels)))
+        return
     shapes = [tuple(map(int, text.split(","))) for text in arguments.shape or []]
-    measured_passes(LOSSES, make((4, 16, 16)), rounds=1)  # libraries load their workspaces
+    median_seconds(LOSSES, make((4, 16, 16)), rounds=1)  # libraries load their workspaces
     rate = matmul_rate()
     remark = f"{machine()}, matmul {rate:.0f} GFLOP/s, median of {arguments.rounds} interleaved rounds"
     print(remark)

@@ -1,4 +1,4 @@
-"""What the benchmarks of the losses share: a pass with its time and peak memory, the machine in words, CSV files.
+"""What the benchmarks of the losses share: the time of passes and their peak memory, the machine in words, CSV files.
 
 Memory is read from Linux (/proc/self), so these benchmarks run there only.
 """
@@ -6,16 +6,16 @@ Memory is read from Linux (/proc/self), so these benchmarks run there only.
 from __future__ import annotations
 
 import csv
-import ctypes
 import gc
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,49 +23,46 @@ from torch import Tensor
 RESULTS = Path(__file__).parent / "results"
 
 
-LIBC = ctypes.CDLL(None)
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of mallopt(3)."""
-
-
-class Pass(NamedTuple):
-    """Forward and backward pass."""
-
-    seconds: float
-    gigabytes: float
-    """Peak memory above inputs and their gradients."""
-
-
-def seconds_of(loss: Callable[..., Tensor], leaves: Sequence[Tensor]) -> float:
-    """Run forward and backward; the gradients are dropped afterwards."""
-    began = time.perf_counter()
-    loss(*leaves).backward()
-    seconds = time.perf_counter() - began
-    for leaf in leaves:
-        leaf.grad = None
-    return seconds
-
-
-def peak_of(loss: Callable[..., Tensor], leaves: Sequence[Tensor]) -> float:
-    """Run forward and backward with every tensor in pages of its own; return the peak in GB above inputs and gradients."""
-    _allocate_in_pages_from(2**16)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts again from here
-    before = _status("VmRSS")
-    seconds_of(loss, leaves)
-    peak = _status("VmHWM") - before - sum(leaf.numel() * leaf.element_size() for leaf in leaves)
-    _allocate_in_pages_from(2**25)  # where glibc's own rule ends after the first large tensor
-    return peak / 1e9
-
-
-def measured_passes(
+def median_seconds(
     forms: dict[str, Callable[..., Tensor]], leaves: Sequence[Tensor], *, rounds: int
-) -> dict[str, Pass]:
-    """Return per form the median seconds over interleaved rounds, and the peak of one more pass."""
+) -> dict[str, float]:
+    """Return per form the median over interleaved rounds of a forward and backward pass."""
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(rounds):
         for name, loss in forms.items():
-            seconds[name].append(seconds_of(loss, leaves))
-    return {name: Pass(statistics.median(seconds[name]), peak_of(loss, leaves)) for name, loss in forms.items()}
+            began = time.perf_counter()
+            one_pass(loss, leaves)
+            seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(found) for name, found in seconds.items()}
+
+
+def one_pass(loss: Callable[..., Tensor], leaves: Sequence[Tensor]) -> None:
+    """Run forward and backward; the gradients are dropped afterwards."""
+    loss(*leaves).backward()
+    for leaf in leaves:
+        leaf.grad = None
+
+
+def peak_of(script: str, form: str, *sizes: int) -> float:
+    """Run `script --peak-of FORM SIZES` in a fresh process; return the peak in GB that it prints.
+
+    Every tensor has pages of its own there: what an allocator keeps from earlier work would hide or swell a peak.
+    """
+    words = [sys.executable, script, "--peak-of", form, *map(str, sizes)]
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    found = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return float(found.stdout.split()[-1])
+
+
+def print_peak(loss: Callable[..., Tensor], leaves: Sequence[Tensor]) -> None:
+    """Print the peak in GB above inputs and gradients, of a second pass: libraries load and allocate in the first."""
+    one_pass(loss, leaves)
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts again from here
+    before = _status("VmRSS")
+    one_pass(loss, leaves)
+    gradients = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+    print((_status("VmHWM") - before - gradients) / 1e9)
 
 
 def matmul_rate() -> float:
@@ -86,24 +83,21 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, fp32"
 
 
-def write_csv(name: str, rows: list[dict[str, object]], remark: str) -> Path:
-    """Write rows under a comment line into results/NAME-DATE.csv."""
+def write_csv(name: str, rows: Sequence[Mapping[str, object]], remark: str) -> Path:
+    """Write rows into results/NAME-DATE.csv."""
     RESULTS.mkdir(exist_ok=True)
     target = RESULTS / f"{name}-{datetime.now(UTC):%Y-%m-%d}.csv"
+    write_rows(target, rows, remark)
+    return target
+
+
+def write_rows(target: Path, rows: Sequence[Mapping[str, object]], remark: str) -> None:
+    """Write rows under a comment line."""
     with open(target, "w", newline="", encoding="utf-8") as stream:
         stream.write(f"# {remark}\n")
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    return target
-
-
-def _allocate_in_pages_from(size: int) -> None:
-    """Give back what is free, and from now on give tensors of that many bytes pages of their own."""
-    gc.collect()
-    LIBC.malloc_trim(0)
-    LIBC.mallopt(M_MMAP_THRESHOLD, size)
-    LIBC.mallopt(M_TRIM_THRESHOLD, 2 * size)
 
 
 def _status(key: str) -> int:

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -148,16 +149,16 @@ def main() -> None:
     try:
         source = make_source(folder, arguments.images, arguments.radiographs)
         files = [str(folder / f"{number}.jpg") for number in range(arguments.images)]
-        options = PackOptions(
-            short_side=SHORT_SIDE, shard_samples=max(8, arguments.images // 15), val_share=0, test_share=0
-        )
+        options = PackOptions(short_side=SHORT_SIDE, val_share=0, test_share=0)
         single = one_core(source, files, options, arguments.rounds)
-        several = scaling(source, files, options, max(3, arguments.rounds // 3), arguments.workers)
+        # The rate is read off the times of the shards, so that there must be several.
+        small = replace(options, shard_samples=max(8, arguments.images // 15))
+        several = scaling(source, files, small, max(3, arguments.rounds // 3), arguments.workers)
     finally:
         shutil.rmtree(folder)
     content = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "command": " ".join(["python", "benchmarks/data/packing.py", *sys.argv[1:]]),
+        "command": f"python benchmarks/data/packing.py --images {arguments.images} --rounds {arguments.rounds}",
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, OpenCV {cv2.__version__}",
         "images": arguments.images,
         "rounds": arguments.rounds,

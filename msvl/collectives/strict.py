@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -27,10 +30,20 @@ class Call:
     dtype: str
     site: str
     """File, line and function outside this package."""
+    nbytes: int = 0
+    """Of the tensor that this rank passes."""
 
     def words(self) -> str:
         """Say it."""
         return f"{self.operation} of {self.dtype} {list(self.shape)} at {self.site}"
+
+    def sent(self, world: int) -> float:
+        """Return the bytes that this rank sends over the network, with algorithms that send the least (rings).
+
+        Of n bytes passed: all_gather n (W - 1), reduce_scatter and all_to_all n (W - 1) / W, all_reduce 2 n (W - 1) / W.
+        """
+        share = {"all_gather": world, "reduce_scatter": 1, "all_to_all": 1, "all_reduce": 2}
+        return share[self.operation.partition(" ")[0]] * self.nbytes * (world - 1) / world
 
     def agrees(self, other: Call) -> bool:
         """Whether both are the same collective."""
@@ -39,7 +52,7 @@ class Call:
 
 class _Recorder:
     def __init__(self) -> None:
-        self.on = False
+        self.mode: Literal["off", "record", "check"] = "off"
         self.calls: list[Call] = []
 
 
@@ -48,8 +61,19 @@ _RECORDER = _Recorder()
 
 def check_collectives(on: bool) -> None:
     """Turn the check on or off in this process; every rank must do the same."""
-    _RECORDER.on = on
+    _RECORDER.mode = "check" if on else "off"
     _RECORDER.calls = []
+
+
+@contextmanager
+def recording() -> Iterator[list[Call]]:
+    """Yield the list of this rank's calls inside the block: they are recorded without a word to other ranks."""
+    before = _RECORDER.mode, _RECORDER.calls
+    _RECORDER.mode, _RECORDER.calls = "record", []
+    try:
+        yield _RECORDER.calls
+    finally:
+        _RECORDER.mode, _RECORDER.calls = before
 
 
 def recorded() -> list[Call]:
@@ -63,15 +87,18 @@ def announce(operation: str, tensor: Tensor | None = None) -> None:
     Raises ClusterError when the tensor is not contiguous or lies on a device that the backend does not serve, or when
     another rank is about to do something else.
     """
-    if not (_RECORDER.on and is_distributed()):
+    if _RECORDER.mode == "off" or not is_distributed():
         return
     call = Call(
         operation=operation,
         shape=tuple(tensor.shape) if tensor is not None else (),
         dtype=str(tensor.dtype).removeprefix("torch.") if tensor is not None else "object",
         site=_site(),
+        nbytes=tensor.numel() * tensor.element_size() if tensor is not None else 0,
     )
     _RECORDER.calls.append(call)
+    if _RECORDER.mode == "record":
+        return
     fault = _fault(tensor)
     answers: list[tuple[Call, str | None]] = [(call, fault)] * world_size()
     dist.all_gather_object(answers, (call, fault))

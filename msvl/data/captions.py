@@ -26,9 +26,10 @@ def read_caption(data: bytes, caption: str) -> str:
     kind, _, name = caption.partition(":")
     if kind == "json":
         value = json.loads(text)
-        text = value.get(name) if isinstance(value, dict) else None
-        if not isinstance(text, str):
+        found = value.get(name) if isinstance(value, dict) else None
+        if not isinstance(found, str):
             raise ValueError(f"its JSON has no text '{name}'")
+        text = found
     if not text.strip():
         raise ValueError("its caption is empty")
     return text

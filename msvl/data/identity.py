@@ -35,5 +35,5 @@ def text_hash(report: str) -> str:
 def image_hash(image: np.ndarray) -> str:
     """Return 16 hex digits of the pixels and their shape."""
     digest = hashlib.blake2b(f"{image.shape}{image.dtype}".encode(), digest_size=8)
-    digest.update(np.ascontiguousarray(image))
+    digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ HEX_KEY = "<u8"
 """Keys that the packer makes: 16 hex digits. Foreign keys are bytes, `S` and the length of the longest."""
 
 
+@lru_cache(maxsize=16)
 def record_type(key: str = HEX_KEY) -> np.dtype:
     """Return the type of a record: 84 bytes with keys of our own."""
     return np.dtype(
@@ -89,9 +90,9 @@ class SplitIndex:
         return int(self._first[-1])
 
     def __reduce__(self) -> tuple[Callable[..., SplitIndex], tuple[Any, ...]]:
-        """Travel without the mapped file."""
+        """Travel without the mapped file and without connections."""
         options = {"cache": self.cache, "remote": self.remote, "caption": self.caption, "source": self.source}
-        return partial(type(self), **options), (self.split, self.root, self.shards, self.file)
+        return _rebuild, ((self.split, self.root, self.shards, self.file), options)
 
     @cached_property
     def records(self) -> np.ndarray:
@@ -177,6 +178,10 @@ class SplitIndex:
     def shard_path(self, shard: int) -> Path:
         """Return the path of a local shard. Raises DataError for remote ones."""
         return self.shard_location(shard).local_path
+
+
+def _rebuild(arguments: tuple[Any, ...], options: dict[str, Any]) -> SplitIndex:
+    return SplitIndex(*arguments, **options)
 
 
 def study_starts(studies: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import math
 import multiprocessing
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ def _listings(tars: Sequence[str], fields: Fields, *, workers: int, progress: bo
     read = partial(list_tar, fields=fields)
     pause = 0.1 if sys.stderr.isatty() else 10.0  # a log is no terminal
     with ExitStack() as stack:
-        found = map(read, places)
+        found: Iterator[TarListing] = map(read, places)
         if workers > 1:
             context = multiprocessing.get_context("spawn")
             found = stack.enter_context(ProcessPoolExecutor(workers, context)).map(read, places)

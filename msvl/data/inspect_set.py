@@ -137,7 +137,8 @@ def _histogram(values: list[int], edges: tuple[int, ...]) -> dict[str, int]:
 
 def _write_sheet(index: SplitIndex, path: Path) -> None:
     """Write the first readable images as a sheet of square cuts."""
-    reader, tiles, row = SampleReader(index), [], 0
+    reader, row = SampleReader(index), 0
+    tiles: list[np.ndarray] = []
     while row < len(index) and len(tiles) < TILES:
         with suppress(ValueError):  # counted above
             tiles.append(_tile(decode_image(reader.image(row))))

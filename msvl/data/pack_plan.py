@@ -31,7 +31,7 @@ def plan(source: Source, options: PackOptions) -> list[Unit]:
     A pure function of the source's listing and the options: records that turn out bad make their shard smaller and move
     nothing else.
 
-    Raises DataError for a patient in two splits, a record listed twice, and a source without records.
+    Raises DataError for a patient in two splits and a source without records.
     """
     jobs = _jobs(source, options)
     units: list[Unit] = []
@@ -53,7 +53,8 @@ def plan_digest(units: Sequence[Unit]) -> str:
 
 def _jobs(source: Source, options: PackOptions) -> list[Job]:
     secret = options.id_key or source.name
-    jobs: dict[str, Job] = {}
+    jobs: list[Job] = []
+    seen: set[str] = set()
     splits: dict[str, str] = {}
     for entry in source.entries():
         patient = keyed_hash(f"patient/{entry.patient}", secret)
@@ -63,14 +64,12 @@ def _jobs(source: Source, options: PackOptions) -> list[Job]:
                 f"{entry.where}: its patient is in both {splits[patient]} and {split}: mend the split column"
             )
         key = keyed_hash(f"image/{entry.study}/{entry.image}", secret)
-        if key in jobs:
-            raise DataError(
-                f"{entry.where}: the same study and image as {jobs[key].entry.where}: remove one of the two"
-            )
-        jobs[key] = Job(entry, key, split, patient, keyed_hash(f"study/{entry.patient}/{entry.study}", secret))
+        study = keyed_hash(f"study/{entry.patient}/{entry.study}", secret)
+        jobs.append(Job(entry, key, split, patient, study, listed_before=key in seen))
+        seen.add(key)
     if not jobs:
         raise DataError(f"the source {source.name} has no records")
-    return list(jobs.values())
+    return jobs
 
 
 def _split_of(patient: str, options: PackOptions) -> str:

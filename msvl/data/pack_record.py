@@ -35,6 +35,8 @@ class Job:
     split: str
     patient: str
     study: str
+    listed_before: bool = False
+    """Whether the source has listed the same study and image already: the first is kept."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def pack_chunk(jobs: Sequence[Job]) -> list[PackedSample | Dropped]:
 def pack_record(job: Job, source: Source, options: PackOptions) -> PackedSample | Dropped:
     """Return the members of a sample, or why the record is dropped."""
     try:
+        if job.listed_before:
+            raise DataError(f"{job.entry.where}: the same study and image is listed before")
         return _sample(job, source.record(job.entry), source, options)
     except DataError as error:
         return Dropped(job.key, job.study, job.entry.where, _without_ids(str(error), job.entry))

@@ -14,6 +14,7 @@ import pytest
 import torch
 import webdataset
 
+from msvl.cli import build_parser
 from msvl.config.errors import DataError
 from msvl.data.config import DataConfig, ReportConfig
 from msvl.data.evaluation_set import EvaluationSet
@@ -36,14 +37,14 @@ def picture(number: int) -> np.ndarray:
     return cv2.resize(rng.integers(0, 255, (6, 6), dtype=np.uint8), (48, 40), interpolation=cv2.INTER_CUBIC)
 
 
-def caption(number: int) -> str:
+def words_of(number: int) -> str:
     return f"FINDINGS: The heart is number {number} in size.\nIMPRESSION: Normal chest."
 
 
 def members(number: int) -> dict[str, bytes]:
     _, image = cv2.imencode(f".{FORMATS[number % 3]}", picture(number))
-    about = {"report": caption(number), "patient": f"p{number // 2}", "visit": f"v{number // 2}"}
-    return {FORMATS[number % 3]: image.tobytes(), "txt": caption(number).encode(), "json": json.dumps(about).encode()}
+    about = {"report": words_of(number), "patient": f"p{number // 2}", "visit": f"v{number // 2}"}
+    return {FORMATS[number % 3]: image.tobytes(), "txt": words_of(number).encode(), "json": json.dumps(about).encode()}
 
 
 def write_tar(path: Path, samples: list[tuple[str, dict[str, bytes]]]) -> str:
@@ -72,6 +73,21 @@ def samples(packed: PackedSet) -> dict[str, tuple[bytes, dict]]:
     return found
 
 
+def command(*words: str) -> int:
+    arguments = build_parser("data").parse_args(["data", "index", *words, "--workers", "1"])
+    return arguments.run(arguments)
+
+
+def test_the_command_says_what_it_found(tars: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(*tars, "--out", str(tmp_path / "set"), "--caption", "json:report", "--split", "val") == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'set'}: train 0, val 60, test 0\n"
+    for caption in ("json:", "xml"):
+        with pytest.raises(DataError, match=f"--caption {caption}: give txt or json:FIELD"):
+            command(*tars, "--out", str(tmp_path / "other"), "--caption", caption)
+    with pytest.raises(DataError, match=r"none\.tar: No such file or directory"):
+        command(str(tmp_path / "none.tar"), "--out", str(tmp_path / "other"))
+
+
 @pytest.mark.parametrize("source", ["txt", "json:report"])
 def test_tars_are_read_in_place(tars: list[str], tmp_path: Path, source: str) -> None:
     before = [Path(tar).stat().st_mtime_ns for tar in tars]
@@ -82,7 +98,7 @@ def test_tars_are_read_in_place(tars: list[str], tmp_path: Path, source: str) ->
     assert sorted(found) == [f"{number:09d}" for number in range(60)]
     for key, (image, meta) in found.items():
         assert image == members(int(key))[FORMATS[int(key) % 3]]
-        assert meta["report"] == caption(int(key))
+        assert meta["report"] == words_of(int(key))
         assert list(usable_sentences(meta, ReportConfig()))[-1] == "Normal chest."
     assert all(packed.counts(split)["samples"] for split in SPLITS)
     assert verify(tmp_path / "set") == []

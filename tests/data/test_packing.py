@@ -281,6 +281,24 @@ def test_the_key_table_is_beside_the_source_and_its_owners_alone(tmp_path: Path)
         write_key_table(Path("/proc/none/keys.csv"), [])
 
 
+def test_an_image_that_is_listed_twice_is_kept_once_and_named(tmp_path: Path) -> None:
+    source = table(tmp_path)
+    with open(tmp_path / "reports.csv", "a") as stream:
+        # Of another patient: kept too, it might fall into another split.
+        stream.write("\nsecret-3.jpg,The same image once more.,secret-patient-other")
+    pack(source, tmp_path / "out", OPTIONS, workers=1, progress=False)
+    packed = PackedSet.open(tmp_path / "out")
+    assert sum(packed.counts(split)["samples"] for split in SPLITS) == 12
+    rows = list(csv.DictReader((tmp_path / "out" / "dropped.csv").open()))
+    reasons = {row["where"]: row["reason"] for row in rows}
+    assert reasons["reports.csv row 15"] == "the same study and image is listed before"
+    for split in SPLITS:
+        reader = SampleReader(packed.split(split)) if packed.counts(split)["samples"] else None
+        assert reader is None or "once more" not in str(
+            [reader.meta(number)["report"] for number in range(len(reader.index))]
+        )
+
+
 def test_a_jpeg_decoded_at_half_size_is_the_shrunk_whole_one(tmp_path: Path) -> None:
     whole, reduced = table(tmp_path), table(tmp_path, at_least=40)
     for entry in whole.entries()[:-1]:
