@@ -2,7 +2,7 @@
 
     python benchmarks/data/order_at_scale.py        four minutes; CSV into benchmarks/results/
 
-The index is a real one of 8.4 GB, sparse on disk, of studies with one to three images. Samples have 50 kB (512 px JPEG, see
+The index is a file of 8.4 GB, sparse on disk, whose places are samples (`data.images=all`). Samples have 50 kB (512 px JPEG, see
 `../shared/guides/stream-baselines.md`), shards 500 MB, blocks of the node's cache 16 MB, 8 ranks a node share 100 GB. A rank
 reads its places in the order of its steps; a request is a block that is not in the cache.
 """
@@ -33,7 +33,7 @@ GLOBAL_BATCH, WORLD = 8192, 512
 
 
 def make_index(folder: Path) -> SplitIndex:
-    """Write a sparse index file: only the studies' hashes of the first shard are real, the others repeat its pattern."""
+    """Write a sparse index file: records of zeros, which are mapped and touched as real ones are."""
     file = folder / "train.npy"
     count = SHARDS * SHARD_SAMPLES
     with open(file, "wb") as stream:
