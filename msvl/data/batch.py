@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from msvl.data.faults import Fill
+
 
 @dataclass(frozen=True)
 class SampleIds:
@@ -67,6 +69,8 @@ class Batch:
     keys: tuple[str, ...]
     step: int
     """Optimizer step, counted from 0: keys masks and noise together with the run's seed and `ids.sample`."""
+    fills: tuple[Fill, ...] = ()
+    """Places that were filled by a substitute and are in no event file yet."""
 
     def split(self, parts: int) -> list[Batch]:
         """Return `parts` micro-batches of equal size, in order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from msvl.config.base import Config
 from msvl.data.cache import CacheConfig
@@ -62,6 +62,19 @@ class DataConfig(Config):
     """Packed set: a folder or URL (s3://, gs://, https://) made by `msvl data pack`."""
     train_split: str = "train"
     """Split to train on."""
+    mix: dict[str, PositiveFloat] = {}
+    """Several packed sets to train on, path: weight (shares of the samples that are read; need no certain sum). `path` still
+    gives validation, tokenizer and statistics, and is read in training only when it stands here too."""
+    epoch_samples: PositiveInt | None = None
+    """Samples that are called an epoch; null is what one pass over all sources reads. It changes no order: every source
+    passes through epochs of its own."""
+    images: Literal["one_per_study", "all"] = "one_per_study"
+    """What an epoch reads of a study: one image, another draw each epoch, or all (95 % of real reports would repeat)."""
+    lanes: PositiveInt = 64
+    """S: parts of an epoch's order that are read side by side. W ranks fit where W / gcd(W, S) is 1, or 2 (bytes are then
+    read twice). A run keeps its number."""
+    shuffle_window: PositiveInt = 4096
+    """Samples of a lane that are shuffled among each other (ours; 64 lanes of 4,096 mix 262,144 samples)."""
     validation_split: str = "val"
     """Split for judgement during training."""
     image_size: PositiveInt = 224
@@ -79,3 +92,11 @@ class DataConfig(Config):
     """Attempts and time-outs where `path` is a URL."""
     cache: CacheConfig | None = None
     """Where the node keeps what it read from a URL; without one every range is asked of the store."""
+
+    @model_validator(mode="after")
+    def _check_mix(self) -> DataConfig:
+        total = sum(self.mix.values())
+        for path, weight in self.mix.items():
+            if weight < 0.001 * total:
+                raise ValueError(f"mix: {path} has less than a thousandth of all weights; raise it or leave it out")
+        return self

@@ -1,34 +1,75 @@
-"""Records that cannot be read: logged once by key, counted, filled by a substitute, and a stop above a set share."""
+"""Records that cannot be read, the places that were filled instead of them, and the share above which a run stops."""
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from msvl.config.errors import DataError
 
-logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that could not be read."""
+
+    shard: str
+    """Path or URL."""
+    key: str
+    """The sample's; empty when its whole shard is lost."""
+    reason: str
+    samples: int = 1
+    """How many samples are lost by it."""
 
 
-class Faults:
-    """Counts distinct unreadable samples of one reader."""
+@dataclass(frozen=True)
+class Fill:
+    """A place that was filled by a substitute: an event of the run."""
+
+    step: int
+    position: int
+    attempt: int
+    """Which substitute (from 1): with the plan, it names the sample."""
+    key: str
+    """Of the substitute."""
+    faults: tuple[Fault, ...]
+    """What could not be read before."""
+
+
+class LostSamples:
+    """Distinct unreadable samples; one in two places or on two ranks counts once."""
 
     def __init__(self, *, samples: int, max_share: float) -> None:
-        # One bad record among a handful is no reason to stop.
-        self._limit = max(1.0, max_share * samples)
         self._samples = samples
         self._max_share = max_share
-        self.keys: dict[str, str] = {}
-        """Key -> why, in order of discovery."""
+        self._found: dict[tuple[str, str], Fault] = {}
 
-    def note(self, key: str, shard: str, reason: str) -> None:
-        """Record an unreadable sample. Raises DataError above the share."""
-        if key in self.keys:
-            return
-        self.keys[key] = reason
-        logger.warning("sample %s of %s cannot be used and is replaced: %s", key, shard, reason)
-        if len(self.keys) > self._limit:
-            raise DataError(
-                f"{len(self.keys):,} of {self._samples:,} samples cannot be read, more than data.max_bad_share="
-                f"{self._max_share:g} allows; the last is {key} in {shard}: {reason}. Find all with `msvl data verify`, "
-                "then pack the source again"
-            )
+    def add(self, faults: Iterable[Fault]) -> list[Fault]:
+        """Note faults; return those that are new."""
+        new = []
+        for fault in faults:
+            known = (fault.shard, fault.key) in self._found or (fault.shard, "") in self._found
+            if not known:
+                self._found[fault.shard, fault.key] = fault
+                new.append(fault)
+        return new
+
+    @property
+    def count(self) -> int:
+        """Samples lost so far; those of a lost shard count with it."""
+        shards = {fault.shard for fault in self._found.values() if not fault.key}
+        return sum(fault.samples for fault in self._found.values() if not fault.key or fault.shard not in shards)
+
+    def check(self) -> None:
+        """Raise DataError above the share. One bad record among a handful is no reason to stop."""
+        if self.count > max(1.0, self._max_share * self._samples):
+            raise self.error()
+
+    def error(self) -> DataError:
+        """Return the error that names the last fault and the cure."""
+        last = list(self._found.values())[-1]
+        what = f"{last.key} in {last.shard}" if last.key else f"all of {last.shard}"
+        return DataError(
+            f"{self.count:,} of {self._samples:,} samples cannot be read, more than data.max_bad_share="
+            f"{self._max_share:g} allows; the last is {what}: {last.reason}. Find all with `msvl data verify`, then copy the "
+            "shards again, or pack the source again"
+        )

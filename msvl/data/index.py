@@ -6,6 +6,7 @@ A process touches only the pages it asks for, so the index may be far larger tha
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -141,6 +142,18 @@ class SplitIndex:
         rows = self.shard_rows(shard)
         studies = self.records["study"][rows.start : rows.stop]
         return rows.start + study_starts(studies)
+
+    def let_go(self, shard: int) -> None:
+        """Unmap the pages of a shard's records from this process: they are read again when they are asked for again."""
+        rows, records = self.shard_rows(shard), self.records
+        mapped = getattr(records.base, "_mmap", None)
+        if mapped is None:  # an empty split
+            return
+        data = mapped.size() - records.nbytes
+        begin = -(-(data + rows.start * records.itemsize) // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = (data + rows.stop * records.itemsize) // mmap.PAGESIZE * mmap.PAGESIZE
+        if begin < end:
+            mapped.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
     def shard_location(self, shard: int) -> Location:
         """Return where a shard lies."""

@@ -1,34 +1,24 @@
 """Shards -> batches: endless, bounded by the step, the same samples for any number of ranks and workers.
 
-Step t of a global batch B takes positions t*B ... t*B + B - 1 of the order; rank r of W those with p = r mod W. A resume
+Step t of a global batch B takes positions t*B ... t*B + B - 1 of the plan; rank r of W those with p = r mod W. A resume
 starts at its step: nothing is replayed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
-import cv2
-import numpy as np
 import torch
 import webdataset
 from torch.utils.data import IterableDataset, get_worker_info
 
 from msvl.config.errors import DataError
-from msvl.data.batch import Batch, SampleIds
+from msvl.data.batch import Batch
+from msvl.data.batch_reader import BatchReader, Share
 from msvl.data.config import DataConfig
-from msvl.data.faults import Faults
-from msvl.data.identity import normalised_text, stable_id
-from msvl.data.images import training_image
-from msvl.data.order import rank_positions, sample_at, sample_rng, step_draw, substitute
-from msvl.data.packed import PackedSet, SplitIndex
-from msvl.data.reader import SampleReader
-from msvl.data.sample import read_sentences
-from msvl.data.tokenise import ReportTokeniser, draw_sentences
-
-MAX_SUBSTITUTES = 100
-"""Attempts to fill one place before the set must be called unreadable."""
+from msvl.data.faults import Fill
+from msvl.data.plan import Plan
+from msvl.data.tokenise import ReportTokeniser
 
 
 class Steps(IterableDataset):
@@ -48,91 +38,29 @@ class Steps(IterableDataset):
             step += count
 
 
-class BatchReader:
-    """Reads one rank's share of a step: a pure function of (seed, step) but for the log of unreadable records."""
-
-    def __init__(
-        self, index: SplitIndex, config: DataConfig, tokeniser: ReportTokeniser, *, seed: int, global_batch: int,
-        rank: int, world: int,
-    ) -> None:  # fmt: skip
-        self._index = index
-        self._config = config
-        self._size = config.image_size * config.target_scale
-        self._tokeniser = tokeniser
-        self._seed = seed
-        self._global_batch = global_batch
-        self._rank = rank
-        self._world = world
-        self._reader: SampleReader | None = None
-        self._faults = Faults(samples=len(index), max_share=config.max_bad_share)
-
-    def __call__(self, step: int) -> Batch:
-        """Read, decode, augment and tokenise. Raises DataError when too many records are unreadable."""
-        if self._reader is None:  # in the process that reads: open files do not travel
-            cv2.setNumThreads(1)
-            self._reader = SampleReader(self._index)
-        positions = rank_positions(step, global_batch=self._global_batch, rank=self._rank, world=self._world)
-        size = self._size
-        impression = step_draw(self._seed, step) < self._config.report.impression_share
-        images = np.empty((len(positions), 1, size, size), dtype=np.uint8)
-        texts, metas, keys = [], [], []
-        for row, position in enumerate(positions):
-            key, image, sentences, meta = self._fill(position, impression=impression)
-            images[row, 0] = image
-            texts.append(sentences)
-            metas.append(meta)
-            keys.append(key)
-        return Batch(
-            images=torch.from_numpy(images),
-            tokens=self._tokeniser.encode(texts, unit=self._config.report.unit).trimmed(),
-            ids=_ids(keys, metas, texts),
-            keys=tuple(keys),
-            step=step,
-        )
-
-    def _fill(self, position: int, *, impression: bool) -> tuple[str, np.ndarray, list[str], dict[str, Any]]:
-        """Read the sample of a position, or the substitute that (seed, position, attempt) names."""
-        assert self._reader is not None
-        count = len(self._index)
-        number = sample_at(position, seed=self._seed, count=count)
-        for attempt in range(1, MAX_SUBSTITUTES + 1):
-            try:
-                return self._read(number, position // count, impression=impression)
-            except ValueError as error:
-                self._faults.note(self._reader.key(number), self._reader.shard(number), str(error))
-            number = substitute(position, attempt, seed=self._seed, count=count)
-        raise AssertionError("Faults.note must have raised before")
-
-    def _read(self, number: int, epoch: int, *, impression: bool) -> tuple[str, np.ndarray, list[str], dict[str, Any]]:
-        assert self._reader is not None
-        key = self._reader.key(number)
-        sample = stable_id(key)
-        meta = self._reader.meta(number)
-        rng = sample_rng(self._seed, epoch, sample, stream=0)
-        image = training_image(self._reader.image(number), self._size, self._config.augment, rng)
-        report = self._config.report
-        sentences = read_sentences(meta, report, impression=impression)
-        drawn = draw_sentences(sentences, report.sentence_sampling, sample_rng(self._seed, epoch, sample, stream=1))
-        return key, image, drawn, meta
-
-
 def training_batches(
-    packed: PackedSet,
+    plan: Plan,
     config: DataConfig,
     tokeniser: ReportTokeniser,
+    share: Share,
     *,
-    seed: int,
     start_step: int,
-    global_batch: int,
-    rank: int,
-    world: int,
+    fills: Mapping[int, Fill] | None = None,
 ) -> Iterator[Batch]:
     """Yield this rank's batches from `start_step` on, without end; every rank gets the same number.
 
-    Raises DataError when a shard vanishes or too many records are unreadable.
+    Args:
+        plan: What every position reads.
+        config: How it is read.
+        tokeniser: The run's.
+        share: Which positions this rank reads.
+        start_step: Steps done.
+        fills: Places that were filled before, by position: they are filled the same way again.
+
+    Raises:
+        DataError: a place cannot be filled, not even by a hundred substitutes.
     """
-    index = packed.split(config.train_split)
-    reader = BatchReader(index, config, tokeniser, seed=seed, global_batch=global_batch, rank=rank, world=world)
+    reader = BatchReader(plan, config, tokeniser, share, fills or {})
     pipeline = webdataset.DataPipeline(Steps(start_step), webdataset.map(reader))
     if config.workers == 0:
         return iter(pipeline)
@@ -153,16 +81,3 @@ def _plain_errors(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 def _start_worker(number: int) -> None:
     torch.set_num_threads(1)
-
-
-def _ids(keys: list[str], metas: list[dict[str, Any]], texts: list[list[str]]) -> SampleIds:
-    def column(values: list[str]) -> torch.Tensor:
-        return torch.tensor([stable_id(value) for value in values], dtype=torch.int64)
-
-    return SampleIds(
-        sample=column(keys),
-        text=column([meta["text_hash"] for meta in metas]),
-        read=column(["\n".join(sorted(map(normalised_text, sentences))) for sentences in texts]),
-        study=column([meta["study"] for meta in metas]),
-        patient=column([meta["patient"] for meta in metas]),
-    )

@@ -16,6 +16,7 @@ from msvl.data.batch import Batch
 from msvl.monitoring.observer import Observer, StepReport
 from msvl.training.config import PretrainConfig
 from msvl.training.engine import Engine
+from msvl.training.fills import FillLog
 from msvl.training.preemption import StopRequest
 from msvl.training.schedule import cosine_lr
 from msvl.training.state import TrainState
@@ -44,6 +45,8 @@ class Hooks:
     """Collective. Write a checkpoint."""
     is_best: Callable[[dict[str, float]], bool]
     """Whether a judgement beats every saved one (the same answer on every rank)."""
+    fills: FillLog
+    """Which places were filled by substitutes."""
 
 
 def train(
@@ -64,7 +67,10 @@ def train(
         interval.waited += time.perf_counter() - waiting
         interval.pairs += len(batch.keys)
         losses = engine.forward(batch)
-        stopping = _agree(losses["total"], stop, state.step, engine.device)
+        filled = hooks.fills.record(batch)
+        stopping, filled = _agree(losses["total"], stop, state.step, engine.device, filled=filled)
+        if filled:
+            hooks.fills.share()
         engine.backward_and_step(_lr(state.step, config))
         state = state.advanced()
         last = state.step == config.train.steps or stopping
@@ -99,12 +105,15 @@ def _lr(step: int, config: PretrainConfig) -> float:
     )
 
 
-def _agree(loss: Tensor, stop: StopRequest, step: int, device: torch.device) -> bool:
-    """Collective. Stop every rank before the update when any loss is not finite; return whether any rank wants to stop."""
-    votes = torch.stack(
-        [(~torch.isfinite(loss.detach())).float().reshape(()), torch.tensor(float(stop.asked), device=device)]
-    )
-    not_finite, stopping = maximum(votes).tolist()
+def _agree(loss: Tensor, stop: StopRequest, step: int, device: torch.device, *, filled: bool) -> tuple[bool, bool]:
+    """Collective. Stop every rank before the update when any loss is not finite.
+
+    Returns:
+        Whether any rank wants to stop, and whether any has filled places to tell of.
+    """
+    own = torch.tensor([float(stop.asked), float(filled)], device=device)
+    votes = torch.cat([(~torch.isfinite(loss.detach())).float().reshape(1), own])
+    not_finite, stopping, told = maximum(votes).tolist()
     if not_finite:
         error = ClusterError(
             f"step {step + 1}: the loss is not finite, so the update was not made; lower optimizer.lr, lengthen "
@@ -112,7 +121,7 @@ def _agree(loss: Tensor, stop: StopRequest, step: int, device: torch.device) -> 
         )
         error.agreed = True
         raise error
-    return bool(stopping)
+    return bool(stopping), bool(told)
 
 
 def _report(

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from msvl.config.errors import ConfigError
 from msvl.config.load import load_config
+from msvl.data.lanes import check_world
 from msvl.data.packed import PackedSet
+from msvl.data.training_data import TrainingData
 from msvl.environment import LaunchedRank
 from msvl.training.config import PretrainConfig
 from msvl.training.finished import complete_checkpoints, verify
@@ -23,6 +25,8 @@ class Prepared:
 
     config: PretrainConfig
     packed: PackedSet
+    """The set of `data.path`."""
+    data: TrainingData
     folder: RunFolder
     rank: LaunchedRank
     tokenizer: str
@@ -37,19 +41,28 @@ def prepare(config_path: str, overrides: Sequence[str], *, resume: bool, rank: L
     folder = RunFolder(Path(config.run.folder) / config.run.name)
     folder.check_start(resume=resume)
     micro_batch(config, rank.world_size)
+    check_world(rank.world_size, global_batch=config.train.global_batch, lanes=config.data.lanes)
     packed = PackedSet.from_config(config.data)
     for split in (config.data.train_split, config.data.validation_split):
         packed.check_split(split)
+    data = TrainingData.open(config.data, config.train.seed, packed)
     tokenizer = config.model.text.tokenizer or config.model.text.weights or packed.tokenizer_path
     if tokenizer is None:
         raise ConfigError(
             f"{config_path}: model.text.tokenizer is not set and {packed.location} has no tokenizer: name a folder, or pack "
             "with --train-tokenizer 2000"
         )
-    _check_fine_pixels(config, packed)
-    checkpoint = _newest(config, folder, packed, rank) if resume else None
+    for source in data.sets:
+        _check_fine_pixels(config, source)
+    checkpoint = _newest(config, folder, packed, data, rank) if resume else None
     return Prepared(
-        config=config, packed=packed, folder=folder, rank=rank, tokenizer=str(tokenizer), checkpoint=checkpoint
+        config=config,
+        packed=packed,
+        data=data,
+        folder=folder,
+        rank=rank,
+        tokenizer=str(tokenizer),
+        checkpoint=checkpoint,
     )
 
 
@@ -58,12 +71,14 @@ def _check_fine_pixels(config: PretrainConfig, packed: PackedSet) -> None:
     fine, kept = config.data.image_size * config.data.target_scale, packed.manifest["options"].get("short_side")
     if config.data.target_scale > 1 and kept is not None and kept < fine:
         raise ConfigError(
-            f"data.target_scale={config.data.target_scale} asks for images of {fine} px but {packed.path} was packed with "
+            f"data.target_scale={config.data.target_scale} asks for images of {fine} px but {packed.location} was packed with "
             f"--short-side {kept}: pack with --short-side {fine}, or set data.target_scale=1"
         )
 
 
-def _newest(config: PretrainConfig, folder: RunFolder, packed: PackedSet, rank: LaunchedRank) -> Path | None:
+def _newest(
+    config: PretrainConfig, folder: RunFolder, packed: PackedSet, data: TrainingData, rank: LaunchedRank
+) -> Path | None:
     """Return the newest finished checkpoint, or None. Raises when it is damaged or belongs to another start."""
     finished = complete_checkpoints(folder.checkpoints)
     if not finished:
@@ -76,6 +91,7 @@ def _newest(config: PretrainConfig, folder: RunFolder, packed: PackedSet, rank: 
         seed=config.train.seed,
         global_batch=config.train.global_batch,
         data_fingerprint=packed.fingerprint,
+        data=data.state,
         folder=newest,
     )
     return newest

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from msvl.collectives.agree import barrier, from_rank_zero
 from msvl.collectives.strict import check_collectives
 from msvl.collectives.world import rank, world_size
 from msvl.config.errors import ConfigError
+from msvl.data.batch_reader import Share
 from msvl.data.packed import PackedSet
+from msvl.data.run_data import RunData
 from msvl.data.stream import training_batches
 from msvl.data.text_statistics import unigram_entropy
 from msvl.data.tokenise import ReportTokeniser
@@ -28,6 +31,7 @@ from msvl.objectives.total import Objectives
 from msvl.training import checkpoint
 from msvl.training.config import PretrainConfig
 from msvl.training.engine import Engine, build_engine, start_processes
+from msvl.training.fills import FillLog
 from msvl.training.loop import Hooks, train
 from msvl.training.module import PretrainModule
 from msvl.training.optimizer import build_optimizer
@@ -50,6 +54,7 @@ def run_attempt(prepared: Prepared) -> int:
     check_collectives(config.train.check_collectives)
     if rank() == 0:
         folder.create()
+        _run_data(prepared).write(folder.path, fresh=prepared.checkpoint is None)
     barrier()
     folder.start_log(rank())
     tokeniser = ReportTokeniser(prepared.tokenizer, config.data.report)
@@ -58,6 +63,11 @@ def run_attempt(prepared: Prepared) -> int:
     engine = build_engine(accelerator, module, optimizer, accumulation=config.train.accumulation)
     state = _restore(engine, prepared)
     return _train(engine, state, prepared, tokeniser)
+
+
+def _run_data(prepared: Prepared) -> RunData:
+    train = prepared.config.train
+    return RunData(train.seed, train.global_batch, prepared.data.state, prepared.config.data)
 
 
 def build_module(config: PretrainConfig, packed: PackedSet, tokeniser: ReportTokeniser) -> PretrainModule:
@@ -84,6 +94,7 @@ def _restore(engine: Engine, prepared: Prepared) -> TrainState:
         zero_stage=engine.deepspeed.zero_optimization_stage(),
         global_batch=config.train.global_batch,
         data_fingerprint=prepared.packed.fingerprint,
+        data=prepared.data.state,
     )
     return checkpoint.load(engine, prepared.checkpoint) if prepared.checkpoint else state
 
@@ -94,21 +105,22 @@ def _train(engine: Engine, state: TrainState, prepared: Prepared, tokeniser: Rep
     stop.install()  # until here a signal just ends the process: there is nothing to save, and a rank may wait for another
     observers, attempt = _observers(engine, state, prepared, tokeniser)
     validator = Validator(config, prepared.packed, tokeniser, engine)
+    plan = prepared.data.plan
+    fills = FillLog(folder.path, samples=plan.samples, max_share=config.data.max_bad_share)
     hooks = Hooks(
         observers=observers,
         judge=validator.judge,
-        save=_saver(engine, prepared, tokeniser),
+        save=_saver(engine, prepared, tokeniser, fills),
         is_best=_best_rule(folder, config.validation.best_metric),
+        fills=fills,
     )
     batches = training_batches(
-        prepared.packed,
+        plan,
         config.data,
         tokeniser,
-        seed=config.train.seed,
+        Share(config.train.global_batch, rank(), world_size()),
         start_step=state.step,
-        global_batch=config.train.global_batch,
-        rank=rank(),
-        world=world_size(),
+        fills=dict(fills.known),
     )
     reason = "failed"
     try:
@@ -170,8 +182,7 @@ def _size(family: str, network: dict[str, Any]) -> str:
 
 def first_screen(prepared: Prepared, facts: dict[str, object], state: TrainState) -> str:
     """Say in ten lines what will happen."""
-    config, packed, folder = prepared.config, prepared.packed, prepared.folder.path
-    counts = packed.counts(config.data.train_split)
+    config, folder = prepared.config, prepared.folder.path
     weights = config.objectives
     scales = {
         "global": weights.global_.weight,
@@ -179,13 +190,12 @@ def first_screen(prepared: Prepared, facts: dict[str, object], state: TrainState
         "instance": weights.instance.weight,
         "modality": weights.modality.weight,
     } | {name: custom.weight for name, custom in weights.custom.items()}
-    epochs = config.train.steps * config.train.global_batch / max(1, counts["samples"])
+    epochs = config.train.steps * config.train.global_batch / prepared.data.plan.epoch_places
     lines = [
         f"msvl run {config.run.name}" + (f", resumed after step {state.step:,}" if state.step else ""),
         f"  model       {facts['parameters']:,} parameters, image {facts['image_encoder']}, text {facts['text_encoder']}, "
         f"shared channels {config.model.channels}",
-        f"  data        {packed.location}: {counts['samples']:,} pairs of {counts['patients']:,} patients, "
-        f"{config.data.image_size} px"
+        f"  data        {_described(prepared)}, {config.data.image_size} px"
         + (
             f", masked patches at {config.data.image_size * config.data.target_scale} px"
             if config.data.target_scale > 1
@@ -210,7 +220,24 @@ def first_screen(prepared: Prepared, facts: dict[str, object], state: TrainState
     return "\n".join(lines) + "\n"
 
 
-def _saver(engine: Engine, prepared: Prepared, tokeniser: ReportTokeniser) -> Callable[[TrainState], None]:
+def _described(prepared: Prepared) -> str:
+    """Return 'shards/mine: 2,400 pairs of 900 patients', with its share where sources are mixed."""
+    data, parts = prepared.config.data, []
+    for packed in prepared.data.sets:
+        counts = packed.counts(data.train_split)
+        parts.append(f"{packed.location}: {counts['samples']:,} pairs of {counts['patients']:,} patients")
+        if data.images == "one_per_study" and counts["studies"] < counts["samples"]:
+            parts[-1] += f", one of each of {counts['studies']:,} studies per epoch"
+    if not data.mix:
+        return parts[0]
+    total = sum(data.mix.values())
+    shares = [f"{weight / total:.1%} {part}" for part, weight in zip(parts, data.mix.values(), strict=True)]
+    return "; ".join(shares) + f"; an epoch is {prepared.data.plan.epoch_places:,} samples"
+
+
+def _saver(
+    engine: Engine, prepared: Prepared, tokeniser: ReportTokeniser, fills: FillLog
+) -> Callable[[TrainState], None]:
     config, folder = prepared.config, prepared.folder
 
     def export(weights: dict[str, torch.Tensor], target: Path) -> None:
@@ -222,10 +249,13 @@ def _saver(engine: Engine, prepared: Prepared, tokeniser: ReportTokeniser) -> Ca
             state_dict=own,
             tokeniser=tokeniser,
             data=config.data,
-            sources=[{"name": prepared.packed.name, "licence": prepared.packed.licence}],
+            sources=[{"name": packed.name, "licence": packed.licence} for packed in prepared.data.sets],
         )
 
     def save(state: TrainState) -> None:
+        epoch = state.step * state.global_batch / prepared.data.plan.epoch_places
+        data = prepared.data.state | {"epoch": round(epoch, 4), "fills": fills.before(state.step)}
+        state = replace(state, data=data)
         checkpoint.save(engine, state, folder.checkpoints, export=export)
         if rank() == 0:
             best = checkpoint.refresh_best(folder.checkpoints, config.validation.best_metric)

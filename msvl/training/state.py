@@ -6,8 +6,10 @@ import json
 import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from msvl.config.errors import CheckpointError, ClusterError
+from msvl.data.run_data import differences
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,10 @@ class TrainState:
     zero_stage: int
     global_batch: int
     data_fingerprint: str
-    """Of the packed set's manifest: another set has another order."""
+    """Of the manifest of `data.path`: statistics and judgement come from there."""
+    data: dict[str, Any]
+    """What decides the sequence of samples beside seed and global batch (lanes, window, images, manifest and weight of each
+    source); the epoch; places filled and samples lost so far."""
     judgement: dict[str, float] = field(default_factory=dict)
     """Flat metrics of the last judgement at this very step (empty when there was none)."""
 
@@ -58,15 +63,28 @@ class TrainState:
                 f"zero.stage={self.zero_stage}"
             )
 
-    def check_same_run(self, *, seed: int, global_batch: int, data_fingerprint: str, folder: Path) -> None:
+    def check_same_run(
+        self, *, seed: int, global_batch: int, data_fingerprint: str, data: dict[str, Any], folder: Path
+    ) -> None:
         """Raise CheckpointError when a resume would silently be another run."""
-        for name, was, now in (
-            ("train.seed", self.seed, seed),
-            ("train.global_batch", self.global_batch, global_batch),
-            ("the packed data set (its manifest)", self.data_fingerprint, data_fingerprint),
-        ):
-            if was != now:
-                raise CheckpointError(
-                    f"{folder}: {name} was {was} when this run began and is {now} now: resume with the old value, or "
-                    "choose another run.name"
-                )
+        was, now = {"seed": self.seed, "global_batch": self.global_batch}, {"seed": seed, "global_batch": global_batch}
+        for name in differences(was, now):
+            raise CheckpointError(
+                f"{folder}: train.{name} was {was[name]} when this run began and is {now[name]} now: resume with the old "
+                "value, or choose another run.name"
+            )
+        if self.data_fingerprint != data_fingerprint or _manifests(self.data) != _manifests(data):
+            raise CheckpointError(
+                f"{folder}: the packed set has another manifest than when this run began (packed again, or samples of it "
+                "were forgotten), and so another order: put the old set back, or begin a new run with another run.name"
+            )
+        known = {name: self.data.get(name) for name in data}
+        for name in differences(known, data):
+            raise CheckpointError(
+                f"{folder}: data.{name} was {known[name]} when this run began and is {data[name]} now, which is another "
+                "order of samples: resume with the old value, or choose another run.name"
+            )
+
+
+def _manifests(data: dict[str, Any]) -> list[str]:
+    return [source["manifest"] for source in data["mix"]]

@@ -15,11 +15,11 @@ import pytest
 from msvl.config.errors import DataError
 from msvl.data.cache import CacheConfig
 from msvl.data.config import DataConfig
-from msvl.data.index import IMAGE, TEXT, SplitIndex
+from msvl.data.index import IMAGE, TEXT, Shard, SplitIndex, record_type, write_records
 from msvl.data.packed import SPLITS, PackedSet
 from msvl.data.reader import SampleReader
 from msvl.data.shard_files import ShardFault
-from msvl.data.storage import RemoteConfig
+from msvl.data.storage import RemoteConfig, open_location
 from tests.helpers.object_server import serve_objects
 from tests.helpers.packed_sets import pack_studies, serve_set
 
@@ -257,3 +257,25 @@ def anonymous_kib() -> int:
         if line.startswith("RssAnon"):
             return int(line.split()[1])
     raise AssertionError("no RssAnon")
+
+
+def test_records_that_were_let_go_leave_memory_and_can_be_read_again(tmp_path: Path) -> None:
+    def mapped_mb() -> float:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssFile"))
+
+    count, shards = 50_000, 5
+    records = np.zeros(shards * count, dtype=record_type())
+    records["study"] = np.arange(shards * count) // 2
+    records["shard"] = np.arange(shards * count) // count
+    write_records(tmp_path / "train.npy", [records])
+    listed = [Shard(f"{number}.tar", count, count // 2, 1, "") for number in range(shards)]
+    index = SplitIndex("train", open_location(tmp_path), listed, tmp_path / "train.npy")
+    before = mapped_mb()
+    assert index.records["study"].sum() == records["study"].sum()
+    full = mapped_mb()
+    assert full - before > 15
+    for number in range(shards - 1):
+        index.let_go(number)
+    assert mapped_mb() - before < 0.3 * (full - before)
+    assert np.array_equal(index.records, records)

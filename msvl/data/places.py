@@ -1,0 +1,69 @@
+"""Places of an epoch -> rows of the index: which studies there are, and which image of a study an epoch reads."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from msvl.data.index import SplitIndex
+from msvl.data.order import groups
+
+Images = Literal["one_per_study", "all"]
+"""What a place is: a study, of which each epoch draws one image, or a sample."""
+OPEN_SHARDS = 160
+"""Shards whose index a process keeps mapped: 64 lanes have two windows open at most. 84 bytes a sample."""
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+class Places:
+    """The places of a split. Planning needs the manifest's counts alone; a shard's index is looked at when it is read."""
+
+    def __init__(self, index: SplitIndex, images: Images, seed: int) -> None:
+        self.index = index
+        self.per_shard = index.studies_per_shard if images == "one_per_study" else index.samples_per_shard
+        """[shards] places of each shard."""
+        self._by_study = images == "one_per_study"
+        self._first = np.cumsum(self.per_shard) - self.per_shard
+        self._seed = seed
+        self._borders_of: dict[int, np.ndarray] = {}
+
+    def rows(self, places: np.ndarray, epochs: np.ndarray) -> np.ndarray:
+        """Return the [m] rows of the index that [m] places read in [m] epochs."""
+        rows = np.empty(len(places), dtype=np.int64)
+        shards = np.searchsorted(self._first, places, side="right") - 1
+        for members in groups(shards):
+            shard = int(shards[members[0]])
+            borders, number = self._borders(shard), places[members] - self._first[shard]
+            begin = borders[number]
+            images = borders[number + 1] - begin
+            if (images > 1).any():
+                hashes = draws(self._seed, epochs[members], self.index.records["study"][begin])
+                begin = begin + (hashes % images.astype(np.uint64)).astype(np.int64)
+            rows[members] = begin
+        return rows
+
+    def _borders(self, shard: int) -> np.ndarray:
+        """Return where the places of a shard begin, and where the last ends: [places + 1] rows."""
+        if shard not in self._borders_of:
+            if len(self._borders_of) >= OPEN_SHARDS:
+                oldest = next(iter(self._borders_of))
+                del self._borders_of[oldest]
+                self.index.let_go(oldest)
+            rows = self.index.shard_rows(shard)
+            starts = self.index.study_starts(shard) if self._by_study else np.arange(rows.start, rows.stop)
+            self._borders_of[shard] = np.append(starts, rows.stop)
+        return self._borders_of[shard]
+
+
+def draws(seed: int, epochs: np.ndarray, studies: np.ndarray) -> np.ndarray:
+    """Return a hash of (seed, epoch, study): [m] uint64 (SplitMix64's finisher, Steele et al., OOPSLA 2014)."""
+    key = np.uint64((seed * _GOLDEN) & 0xFFFFFFFFFFFFFFFF)
+    mixed = _mixed(studies.astype(np.uint64) ^ key)
+    return _mixed(mixed + epochs.astype(np.uint64) * np.uint64(_GOLDEN))
+
+
+def _mixed(values: np.ndarray) -> np.ndarray:
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
