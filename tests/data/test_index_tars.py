@@ -16,6 +16,7 @@ import webdataset
 
 from msvl.cli import build_parser
 from msvl.config.errors import DataError
+from msvl.data.batch_reader import Share
 from msvl.data.config import DataConfig, ReportConfig
 from msvl.data.evaluation_set import EvaluationSet
 from msvl.data.index_tars import IndexOptions, index_tars
@@ -26,6 +27,7 @@ from msvl.data.storage import RemoteConfig
 from msvl.data.stream import training_batches
 from msvl.data.tar_listing import Fields
 from msvl.data.tokenise import ReportTokeniser
+from msvl.data.training_data import TrainingData
 from msvl.data.verify import verify
 from tests.helpers.object_server import serve_objects
 
@@ -112,7 +114,8 @@ def test_a_model_trains_and_is_judged_on_them(tars: list[str], tmp_path: Path) -
     packed = PackedSet.open(tmp_path / "set")
     data = DataConfig(path=str(tmp_path / "set"), image_size=16, workers=0, report=ReportConfig(max_tokens=24))
     tokeniser = ReportTokeniser(str(packed.tokenizer_path), data.report)
-    batch = next(training_batches(packed, data, tokeniser, seed=1, start_step=0, global_batch=8, rank=0, world=1))
+    plan = TrainingData.open(data, 1, packed).plan
+    batch = next(training_batches(plan, data, tokeniser, Share(8, 0, 1), start_step=0))
     assert batch.images.shape == (8, 1, 16, 16) and batch.images.float().std() > 5
     assert torch.all(batch.tokens.sentence_mask.sum(dim=1) == 2)
     judged = EvaluationSet.load(packed, "test", image_size=16, report=ReportConfig())
