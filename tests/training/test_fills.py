@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from msvl.collectives.agree import barrier
 from msvl.collectives.world import rank
 from msvl.config.errors import CheckpointError, DataError
 from msvl.data.faults import Fault, Fill, LostSamples
@@ -75,6 +76,7 @@ def test_a_lost_shard_counts_all_its_samples_once() -> None:
 
 def share_on(run: str) -> tuple[str, bool, int]:
     log = FillLog(Path(run), samples=100, max_share=0.03)
+    barrier()  # as in training, where no rank gets to its first step before all have read the events
     log.record(batch(*(fill(10 * rank() + n) for n in range(2))))
     try:
         log.share()
