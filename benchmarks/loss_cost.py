@@ -1,0 +1,305 @@
+"""The cost of all losses beside the encoders', per rank and step.
+
+    python benchmarks/loss_cost.py              FLOP, counted on the meta device (two minutes); CSV into benchmarks/results/
+    python benchmarks/loss_cost.py --measure    seconds of one rank's share on this machine (three minutes, 12 GB); another CSV
+
+FLOP are those of matrix products and convolutions, two per multiplication and addition, forward and backward, counted by
+torch's FlopCounterMode on msvl's own modules with the sizes of configs/pretrain/mimic_cxr.yaml. Elementwise work (softmax,
+noise, norms) is not counted on either side; it is part of the seconds. The counter knows no product that adds into its
+result in place; `ADDING` teaches it. Every count of a loss must equal `loss_flop`, or the script fails.
+
+The other ranks are torch's `fake` process group: it moves nothing and answers each gather with copies of this rank's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.measuring import machine, matmul_rate, write_csv  # noqa: E402
+from msvl.config.load import load_config  # noqa: E402
+from msvl.data.batch import Batch, SampleIds, Tokens  # noqa: E402
+from msvl.models.build import build_model  # noqa: E402
+from msvl.models.masking import PatchSplit, token_capacity  # noqa: E402
+from msvl.models.msvl_model import MSVLModel  # noqa: E402
+from msvl.models.outputs import Embeddings, Reconstruction  # noqa: E402
+from msvl.objectives.gathering import gather_embeddings  # noqa: E402
+from msvl.objectives.local_alignment import cheaper_form  # noqa: E402
+from msvl.objectives.parts import DIFFERENTIABLE  # noqa: E402
+from msvl.objectives.scale import StepContext  # noqa: E402
+from msvl.objectives.total import OBJECTIVES, Objectives  # noqa: E402
+from msvl.training.config import PretrainConfig  # noqa: E402
+
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "pretrain" / "mimic_cxr.yaml"
+MODELS = {"ViT-B/16 + BERT-base, 224 px": (224, 16), "ViT-B/14 + BERT-base, 518 px": (518, 14)}
+"""Name -> image and patch side."""
+BATCHES, RANKS = (256, 1024, 4096), (8, 64)
+PREDICTED = ("patch_prediction", "token_logits")
+
+
+def product_flop(result: object, left: Sequence[int], right: Sequence[int], **_: object) -> int:
+    """Return the FLOP of a product from the shapes [..., m, k] and [..., k, n]."""
+    return 2 * prod(left) * right[-1]
+
+
+ADDING = dict.fromkeys((torch.ops.aten.addmm_, torch.ops.aten.baddbmm_, torch.ops.aten.addbmm_), product_flop)
+"""Products that add into their result in place."""
+
+
+class BertVocabulary(NamedTuple):
+    """Of bert-base-uncased."""
+
+    vocab_size: int = 30522
+    pad_id: int = 0
+    unk_id: int = 100
+    mask_id: int = 103
+
+
+class Work(NamedTuple):
+    """FLOP of the model for one pair, forward and backward."""
+
+    encoders: int
+    """Both encoders on the whole pair, with the projections."""
+    masked: int
+    """Both encoders on the masked pair."""
+    decoders: int
+
+
+def configuration(image_size: int, patch: int) -> PretrainConfig:
+    """Return mimic_cxr.yaml with random weights at this size."""
+    sizes = [f"data.image_size={image_size}", f"model.image.patch={patch}"]
+    return load_config(CONFIG, [*sizes, "model.image.weights=null", "model.text.weights=null"], PretrainConfig)
+
+
+def model_of(config: PretrainConfig) -> MSVLModel:
+    """Build the model on the CPU."""
+    torch.manual_seed(0)
+    return build_model(
+        config.model, image_size=config.data.image_size, tokeniser=BertVocabulary(), pixel_mean=0.5, pixel_std=0.25
+    )
+
+
+def batch_of(config: PretrainConfig, pairs: int) -> Batch:
+    """Return random images and reports that fill the capacity of tokens and of sentences."""
+    side, length, sentences = config.data.image_size, config.data.report.max_tokens, config.data.report.max_sentences
+    index = torch.full((pairs, length), -1)
+    index[:, 1:-1] = torch.arange(length - 2) * sentences // (length - 2)
+    tokens = Tokens(
+        input_ids=torch.randint(1000, 30000, (pairs, length)),
+        attention_mask=torch.ones(pairs, length, dtype=torch.int64),
+        sentence_index=index,
+        sentence_mask=torch.ones(pairs, sentences, dtype=torch.bool),
+    )
+    sample = torch.arange(pairs) * 7919 + 2**40
+    ids = SampleIds(sample=sample, text=sample + 1, read=sample + 2, study=sample + 3, patient=sample + 4)
+    images = torch.randint(0, 256, (pairs, 1, side, side), dtype=torch.uint8)
+    return Batch(images=images, tokens=tokens, ids=ids, keys=tuple(map(str, range(pairs))), step=0)
+
+
+@contextmanager
+def ranks(number: int) -> Iterator[None]:
+    """Be one of so many ranks, the others being made up."""
+    dist.init_process_group("fake", store=FakeStore(), rank=number // 2, world_size=number)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def flop_of(work: Callable[[], object]) -> int:
+    """Return the FLOP of what this does."""
+    with FlopCounterMode(display=False, custom_mapping=ADDING) as counter:
+        work()
+    return int(counter.get_total_flops())
+
+
+def differentiable(embeddings: Embeddings) -> dict[str, Tensor]:
+    """Return by name what the model hands over with gradient."""
+    found = {name: getattr(embeddings, name) for name in DIFFERENTIABLE}
+    found |= {name: getattr(embeddings.reconstruction, name, None) for name in PREDICTED}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def as_leaves(embeddings: Embeddings) -> Embeddings:
+    """Return the same values as leaves with gradient."""
+    leaves = {name: value.detach().requires_grad_() for name, value in differentiable(embeddings).items()}
+    predicted = {name: leaves.pop(name) for name in PREDICTED}
+    return replace(embeddings, **leaves, reconstruction=replace(embeddings.reconstruction, **predicted))
+
+
+def model_work(config: PretrainConfig) -> Work:
+    """Count one pair; a batch costs as many times that."""
+    model, batch = model_of(config).to("meta"), batch_of(config, 1).to("meta")
+
+    def passes(*, reconstruct: bool) -> None:
+        outputs = differentiable(model(batch, seed=0, reconstruct=reconstruct)).values()
+        torch.autograd.backward(list(outputs), [torch.empty_like(value) for value in outputs])
+
+    whole, everything = (flop_of(partial(passes, reconstruct=flag)) for flag in (False, True))
+    decoders = flop_of(lambda: _decoders(model, config))
+    return Work(encoders=whole, masked=everything - whole - decoders, decoders=decoders)
+
+
+def _decoders(model: MSVLModel, config: PretrainConfig) -> None:
+    patches, width = model.grid**2, model.image_encoder.width
+    hidden = int(config.model.image.mask_ratio * patches + 0.5)
+    places = token_capacity(config.data.report.max_tokens, config.model.text.mask_ratio)
+    visible = torch.empty(1, patches - hidden, dtype=torch.int64, device="meta")
+    split = PatchSplit(visible=visible, masked=torch.empty(1, hidden, dtype=torch.int64, device="meta"))
+    cls, seen, states = (
+        torch.empty(1, *shape, device="meta", requires_grad=True)
+        for shape in ((width,), (patches - hidden, width), (places, model.text_encoder.width))
+    )
+    for output in (model.image_decoder(cls, seen, split), model.text_decoder(states)):
+        output.backward(torch.empty_like(output))
+
+
+def made_up(config: PretrainConfig, pairs: int) -> Embeddings:
+    """Return embeddings of the model's shapes on the meta device."""
+    channels, side = config.model.channels, config.model.image.patch
+    patches = (config.data.image_size // side) ** 2
+    hidden, sentences = int(config.model.image.mask_ratio * patches + 0.5), config.data.report.max_sentences
+    places = token_capacity(config.data.report.max_tokens, config.model.text.mask_ratio)
+    empty = partial(torch.empty, device="meta")
+    return Embeddings(
+        **{name: empty(pairs, channels) for name in ("image", "text", "masked_image", "masked_text")},
+        patches=empty(pairs, patches, channels),
+        sentences=empty(pairs, sentences, channels),
+        sentence_mask=empty(pairs, sentences, dtype=torch.bool),
+        reconstruction=Reconstruction(
+            patch_prediction=empty(pairs, hidden, side**2),
+            patch_target=empty(pairs, hidden, side**2),
+            token_logits=empty(pairs, places, BertVocabulary().vocab_size),
+            token_labels=empty(pairs, places, dtype=torch.int64),
+        ),
+    )
+
+
+def objectives_of(config: PretrainConfig) -> Objectives:
+    """Build the configured objectives, the cross-sample term among them."""
+    return Objectives(config.objectives, channels=config.model.channels, seed=0)
+
+
+def one_scale(objectives: Objectives, name: str, embeddings: Embeddings, ids: SampleIds) -> Tensor:
+    """Return the loss of one scale, gathered for it alone."""
+    gathered = gather_embeddings(embeddings, ids, sentences=name == "local")
+    context = StepContext(embeddings=embeddings, ids=ids, gathered=gathered, step=0)
+    loss: Tensor = objectives.scales[f"{name}_scale"](context).loss
+    return loss
+
+
+def counted_losses(config: PretrainConfig, pairs: int) -> dict[str, int]:
+    """Return scale -> FLOP of this rank's share, forward and backward, by the counter."""
+    objectives, ids = objectives_of(config).to("meta"), batch_of(config, pairs).to("meta").ids
+    found = {}
+    for name in OBJECTIVES:
+        embeddings = as_leaves(made_up(config, pairs))
+        found[name] = flop_of(lambda name=name, own=embeddings: one_scale(objectives, name, own, ids).backward())
+    return found
+
+
+def loss_flop(config: PretrainConfig, pairs: int, gathered: int) -> dict[str, int]:
+    """Return the same by formula: docs/scaling.md explains it."""
+    b, g, c, s = pairs, gathered, config.model.channels, config.data.report.max_sentences
+    n = (config.data.image_size // config.model.image.patch) ** 2
+    h = config.objectives.instance.width or c
+    gram = cheaper_form(n, c) == "gram"
+    per_unit = 2 * n * (4 * c + 3 * n) if gram else 2 * n * 8 * c
+    return {
+        "global": 8 * b * g * c,
+        "local": b * g * s * per_unit + (6 * b * n * n * c if gram else 0),
+        "instance": 4 * b * g * c + 36 * b * c * h + 18 * b * h,
+        "modality": 16 * b * g * c if config.objectives.modality.cross_sample_weight else 0,
+    }
+
+
+def counted() -> list[dict[str, object]]:
+    """Return the table's rows in GFLOP. Exits when counter and formula differ."""
+    rows: list[dict[str, object]] = []
+    for name, (image_size, patch) in MODELS.items():
+        config = configuration(image_size, patch)
+        work = model_work(config)
+        for gathered in BATCHES:
+            for number in RANKS:
+                pairs = gathered // number
+                with ranks(number):
+                    losses = counted_losses(config, pairs)
+                if losses != (formula := loss_flop(config, pairs, gathered)):
+                    sys.exit(f"{name}, {gathered} pairs on {number} ranks: counted {losses}, by formula {formula}")
+                parts = {part: pairs * flop for part, flop in work._asdict().items()}
+                together, total = sum(losses.values()), sum(losses.values()) + sum(parts.values())
+                gflop = {part: round(flop / 1e9, 3) for part, flop in (parts | losses | {"losses": together}).items()}
+                row = {"model": name, "global_batch": gathered, "ranks": number, "pairs": pairs, **gflop}
+                rows.append(row | {"losses_percent": round(100 * together / total, 2)})
+                print(rows[-1], flush=True)
+    return rows
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return its seconds."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def measured(config: PretrainConfig, pairs: int, number: int, *, rounds: int) -> dict[str, object]:
+    """Return seconds of the model and of the losses, forward and backward, for one of so many ranks."""
+    model, batch, objectives = model_of(config), batch_of(config, pairs), objectives_of(config)
+    held: list[Embeddings] = []
+    forward = timed(lambda: held.append(model(batch, seed=0, reconstruct=True)))
+    embeddings, seconds = held[0], {}
+    with ranks(number):
+        works = {name: partial(one_scale, objectives, name) for name in OBJECTIVES}
+        works["losses"] = lambda own, ids: objectives(own, ids, 0)["total"]
+        for name, work in works.items():
+            times = []
+            for _ in range(rounds):
+                own = as_leaves(embeddings)
+                times.append(timed(lambda own=own, work=work: work(own, batch.ids).backward()))
+            seconds[name] = round(statistics.median(times), 3)
+    asked = {name: value.grad for name, value in differentiable(own).items()}
+    outputs = differentiable(embeddings)
+    backward = timed(lambda: torch.autograd.backward([outputs[name] for name in asked], list(asked.values())))
+    row = {"pairs": pairs, "gathered": pairs * number, "model_forward": round(forward, 2)}
+    row |= {"model": round(forward + backward, 2), **seconds}
+    return row | {"losses_percent": round(100 * seconds["losses"] / (seconds["losses"] + forward + backward), 2)}
+
+
+def main() -> None:
+    """Count or measure, print, and write results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", action="store_true")
+    parser.add_argument("--pairs", type=int, default=32, help="of the measured rank, one of eight")
+    arguments = parser.parse_args()
+    if not arguments.measure:
+        write_csv(
+            "loss_cost", counted(), f"GFLOP per rank and step, forward and backward, torch {torch.__version__}, meta"
+        )
+        return
+    config = configuration(*next(iter(MODELS.values())))
+    measured(config, 1, 2, rounds=1)  # libraries load their workspaces
+    remark = f"seconds, {next(iter(MODELS))}, {machine()}, matmul {matmul_rate():.0f} GFLOP/s, losses median of 3, model once"
+    row = measured(config, arguments.pairs, 8, rounds=3)
+    print(remark, row, sep="\n")
+    write_csv("loss_cost_measured", [row], remark)
+
+
+if __name__ == "__main__":
+    main()
