@@ -82,10 +82,11 @@ class Work(NamedTuple):
     decoders: int
 
 
-def configuration(image_size: int, patch: int) -> PretrainConfig:
+def configuration(image_size: int, patch: int, *overrides: str) -> PretrainConfig:
     """Return mimic_cxr.yaml with random weights at this size."""
     sizes = [f"data.image_size={image_size}", f"model.image.patch={patch}"]
-    return load_config(CONFIG, [*sizes, "model.image.weights=null", "model.text.weights=null"], PretrainConfig)
+    weights = ["model.image.weights=null", "model.text.weights=null"]
+    return load_config(CONFIG, [*sizes, *weights, *overrides], PretrainConfig)
 
 
 def model_of(config: PretrainConfig) -> MSVLModel:
