@@ -265,22 +265,25 @@ def measured(config: PretrainConfig, pairs: int, number: int, *, rounds: int) ->
     model, batch, objectives = model_of(config), batch_of(config, pairs), objectives_of(config)
     held: list[Embeddings] = []
     forward = timed(lambda: held.append(model(batch, seed=0, reconstruct=True)))
-    embeddings, seconds = held[0], {}
+    seconds: dict[str, list[float]] = {name: [] for name in (*OBJECTIVES, "losses")}
     with ranks(number):
-        works = {name: partial(one_scale, objectives, name) for name in OBJECTIVES}
-        works["losses"] = lambda own, ids: objectives(own, ids, 0)["total"]
-        for name, work in works.items():
-            times = []
-            for _ in range(rounds):
-                own = as_leaves(embeddings)
-                times.append(timed(lambda own=own, work=work: work(own, batch.ids).backward()))
-            seconds[name] = round(statistics.median(times), 3)
-    asked = {name: value.grad for name, value in differentiable(own).items()}
-    outputs = differentiable(embeddings)
-    backward = timed(lambda: torch.autograd.backward([outputs[name] for name in asked], list(asked.values())))
+        for _ in range(rounds + 1):
+            for name, times in seconds.items():
+                own = as_leaves(held[0])
+                times.append(timed(lambda name=name, own=own: _loss(objectives, name, own, batch.ids).backward()))
+    medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}  # the first round warms up
+    asked, outputs = differentiable(own), differentiable(held[0])
+    gradients = [asked[name].grad for name in outputs]
+    backward = timed(lambda: torch.autograd.backward(list(outputs.values()), gradients))
     row = {"pairs": pairs, "gathered": pairs * number, "model_forward": round(forward, 2)}
-    row |= {"model": round(forward + backward, 2), **seconds}
-    return row | {"losses_percent": round(100 * seconds["losses"] / (seconds["losses"] + forward + backward), 2)}
+    row |= {"model": round(forward + backward, 2), **{name: round(value, 3) for name, value in medians.items()}}
+    return row | {"losses_percent": round(100 * medians["losses"] / (medians["losses"] + forward + backward), 2)}
+
+
+def _loss(objectives: Objectives, name: str, embeddings: Embeddings, ids: SampleIds) -> Tensor:
+    if name == "losses":
+        return objectives(embeddings, ids, 0)["total"]
+    return one_scale(objectives, name, embeddings, ids)
 
 
 def main() -> None:
@@ -296,8 +299,8 @@ def main() -> None:
         return
     config = configuration(*next(iter(MODELS.values())))
     measured(config, 1, 2, rounds=1)  # libraries load their workspaces
-    remark = f"seconds, {next(iter(MODELS))}, {machine()}, matmul {matmul_rate():.0f} GFLOP/s, losses median of 3, model once"
-    row = measured(config, arguments.pairs, 8, rounds=3)
+    remark = f"seconds, {next(iter(MODELS))}, {machine()}, matmul {matmul_rate():.0f} GFLOP/s, losses median of 5 interleaved rounds, model once"
+    row = measured(config, arguments.pairs, 8, rounds=5)
     print(remark, row, sep="\n")
     write_csv("loss_cost_measured", [row], remark)
 
