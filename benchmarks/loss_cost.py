@@ -1,7 +1,7 @@
 """The cost of all losses beside the encoders', per rank and step.
 
-    python benchmarks/loss_cost.py              FLOP, counted on the meta device (two minutes); CSV into benchmarks/results/
-    python benchmarks/loss_cost.py --measure    seconds of one rank's share on this machine (three minutes, 12 GB); another CSV
+    python benchmarks/loss_cost.py              FLOP, counted on the meta device (four minutes); CSV into benchmarks/results/
+    python benchmarks/loss_cost.py --measure    seconds of one rank's share on this machine (two minutes, 12 GB); another CSV
 
 FLOP are those of matrix products and convolutions, two per multiplication and addition, forward and backward, counted by
 torch's FlopCounterMode on msvl's own modules with the sizes of configs/pretrain/mimic_cxr.yaml. Elementwise work (softmax,
