@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.loss_cost import configuration, counted_losses, loss_flop, ranks
+from benchmarks.loss_cost import counted_losses, loss_flop
+from benchmarks.one_rank import configuration, ranks
 from msvl.objectives.local_alignment import cheaper_form
 
 
