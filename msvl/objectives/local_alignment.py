@@ -95,13 +95,14 @@ class _MatchingScores(torch.autograd.Function):
         options: Matching = ctx.options
         workspace = Workspace(patches)
         tiles = cut_reports(units, mask, num_patches=patches.shape[1], reports=options.tile)
-        patch_gradient, unit_gradient = torch.zeros_like(patches), torch.zeros_like(units)
+        patch_gradient, unit_gradient = torch.empty_like(patches), torch.zeros_like(units)
         tile_gradients = [torch.zeros_like(tile.units) for tile in tiles]
         norm_gradients = [torch.zeros_like(tile.norms) for tile in tiles]
         for block in image_blocks(len(patches), tiles, num_patches=patches.shape[1]):
             images, own = _images(patches[block], options), patch_gradient[block]
             gram_gradient = None if images.gram is None else torch.zeros_like(images.gram)
             for tile, tile_gradient, norm_gradient in zip(tiles, tile_gradients, norm_gradients, strict=True):
+                kept = 0 if tile is tiles[0] else 1  # the first tile of an image writes, the others add
                 rows = tile.units.view(1, -1, units.shape[2]).expand(len(own), -1, -1)
                 found = forward(images, tile, options, workspace)
                 slope = slopes(found, tile, gradient[block, tile.reports], options)
@@ -113,8 +114,9 @@ class _MatchingScores(torch.autograd.Function):
                     for contexts, inner in zip(found.weighted, slope.column("inner"), strict=True):
                         flat_gradient.addcmul_(contexts, inner)
                     through, by_context = backward_of_context(found, slope, rows, images.patches, options, workspace)
-                    own.baddbmm_(found.attention.mT, by_context)
-                own.baddbmm_(through.mT, rows)
+                    own.baddbmm_(found.attention.mT, by_context, beta=kept)
+                    kept = 1
+                own.baddbmm_(through.mT, rows, beta=kept)
                 flat_gradient.addbmm_(through, images.patches)
             if gram_gradient is not None:
                 own.baddbmm_(gram_gradient, images.patches)

@@ -54,13 +54,13 @@ class Found(NamedTuple):
     """What a tile knows after its forward pass."""
 
     similarity: Tensor
-    """s, [I, R, N]; 'context' needs it no more and writes the attention's logits over it."""
+    """[I, R, N]. 'gram': a s, place by place. 'context': scratch, s is needed no more."""
     shares: Tensor
     """u, [I, R, N]; s itself without the first softmax."""
     attention: Tensor
     """[I, R, N]."""
     weighted: Tensor
-    """'gram': a G, [I, R, N]. 'context': c, [I, R, C]."""
+    """'gram': a (a G), place by place, [I, R, N]. 'context': c, [I, R, C]."""
     context_square: Tensor
     """[I, T, W]."""
     cosine: Tensor
@@ -107,8 +107,8 @@ def forward(images: Images, tile: Tile, options: Matching, workspace: Workspace)
     torch.softmax(torch.mul(shares, options.temp1, out=logits), dim=2, out=attention)
     if images.gram is not None:
         weighted = torch.bmm(attention, images.gram, out=workspace.take("weighted", *rows))
-        square = torch.mul(weighted, attention, out=logits).sum(dim=2)
-        inner = torch.mul(attention, similarity, out=logits).sum(dim=2)
+        square = weighted.mul_(attention).sum(dim=2)
+        inner = similarity.mul_(attention).sum(dim=2)
     else:
         places = (count, reports * width, channels)
         weighted = torch.bmm(attention, images.patches, out=workspace.take("weighted", *places))
@@ -137,7 +137,7 @@ def backward_of_gram(
     # Twice dL/dG = dL/d|c|^2 a a^T, for both patches in G = V V^T; `square` has the 2.
     gram_gradient.baddbmm_(product.mT, attention)
     through = found.weighted.mul_(square * options.temp1).addcmul_(found.similarity, inner * options.temp1)
-    through = _through_shares(through.mul_(attention), found, options, out=product)
+    through = _through_shares(through, found, options, out=product)
     return through.addcmul_(attention, inner)
 
 
