@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from msvl.data.identity import text_hash
-from msvl.data.reports import split_sections, split_sentences
+from msvl.data.sample import report_fields
 
 
 def read_caption(data: bytes, caption: str) -> str:
@@ -37,18 +37,12 @@ def read_caption(data: bytes, caption: str) -> str:
 
 def caption_meta(report: str, *, patient: str, study: str, source: str) -> dict[str, Any]:
     """Return what KEY.json of a shard of ours would hold for a report; nothing is known of view, labels and boxes."""
-    sections = split_sections(report)
-    sentences = [
-        (item.section, item.start, item.end) for section in sections for item in split_sentences(report, section)
-    ]
     return {
         "patient": patient,
         "study": study,
         "view": "unknown",
         "source": source,
-        "report": report,
-        "sections": [{"name": item.name, "start": item.start, "end": item.end} for item in sections],
-        "sentences": [{"section": name, "start": start, "end": end} for name, start, end in sentences],
+        **report_fields(report),
         "labels": {},
         "boxes": [],
         "extra": {},

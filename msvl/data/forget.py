@@ -15,12 +15,12 @@ import numpy as np
 
 from msvl.config.errors import DataError
 from msvl.data.history import current_fingerprint, keep_state, past_indexes, past_states, restore_index
-from msvl.data.index import SplitIndex, key_text, study_starts, write_records
+from msvl.data.index import SplitIndex, key_text, split_counts, study_starts, write_records
 from msvl.data.ledger import Ledger, checkpoints, rows_of
 from msvl.data.packed import SPLITS, PackedSet
 from msvl.data.run_data import FILE as RUN_DATA
 from msvl.data.run_data import RunData
-from msvl.data.set_folder import MANIFEST, describe_files, index_file
+from msvl.data.set_folder import MANIFEST, describe_files, index_file, write_manifest
 from msvl.data.storage import Location, open_location
 
 EXCLUDED = "excluded.json"
@@ -132,9 +132,7 @@ def _take_out(packed: PackedSet, folder: Path, rows: dict[str, np.ndarray]) -> N
     aside.replace(folder / EXCLUDED)
     changed = [EXCLUDED, *(name for name in map(index_file, SPLITS) if name in manifest["files"])]
     manifest["files"] |= describe_files(folder, changed)
-    aside = folder / f".{MANIFEST}.part"
-    aside.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    aside.replace(folder / MANIFEST)
+    write_manifest(folder, manifest)
 
 
 def _excluded(folder: Path) -> list[dict[str, str]]:
@@ -156,8 +154,4 @@ def _recount(manifest: dict[str, Any], split: str, records: np.ndarray) -> None:
             own = records[records["shard"] == number]
             shard["samples"], shard["studies"] = len(own), len(study_starts(own["study"]))
             number += 1
-    manifest["counts"][split] |= {
-        "samples": len(records),
-        "studies": len(study_starts(records["study"])),
-        "patients": len(np.unique(records["patient"])),
-    }
+    manifest["counts"][split] |= split_counts([records])

@@ -9,12 +9,11 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from msvl.config.errors import DataError
-from msvl.data.index import Shard, SplitIndex
+from msvl.data.index import SplitIndex, listed_shards
 from msvl.data.packed import SPLITS
 from msvl.data.set_folder import MANIFEST, index_file
 from msvl.data.storage import Location, StorageError
@@ -89,11 +88,7 @@ def current_fingerprint(location: Location) -> str:
 
 
 def _indexes(location: Location, kept: Path, manifest: dict[str, Any]) -> dict[str, SplitIndex]:
-    names = [field.name for field in fields(Shard)]
-    found = {}
-    for split in SPLITS:
-        shards = [
-            Shard(**{name: item[name] for name in names}) for item in manifest["shards"] if item["split"] == split
-        ]
-        found[split] = SplitIndex(split, location, shards, kept / index_file(split))
-    return found
+    return {
+        split: SplitIndex(split, location, listed_shards(manifest["shards"], split), kept / index_file(split))
+        for split in SPLITS
+    }

@@ -7,8 +7,8 @@ A process touches only the pages it asks for, so the index may be far larger tha
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,12 @@ class Shard:
     studies: int
     bytes: int
     sha256: str
+
+
+def listed_shards(entries: Sequence[Mapping[str, Any]], split: str) -> list[Shard]:
+    """Return the shards of a split among the entries of a manifest, in their order."""
+    names = [field.name for field in fields(Shard)]
+    return [Shard(**{name: entry[name] for name in names}) for entry in entries if entry["split"] == split]
 
 
 class SplitIndex:
@@ -189,6 +195,15 @@ def study_starts(studies: np.ndarray) -> np.ndarray:
     if not len(studies):
         return np.empty(0, dtype=np.int64)
     return np.flatnonzero(np.concatenate([[True], studies[1:] != studies[:-1]]))
+
+
+def split_counts(parts: Sequence[np.ndarray]) -> dict[str, int]:
+    """Return samples, studies and patients of a split's records, given by shard."""
+    return {
+        "samples": sum(map(len, parts)),
+        "studies": sum(len(study_starts(part["study"])) for part in parts),
+        "patients": len(np.unique(np.concatenate([part["patient"] for part in parts]))) if parts else 0,
+    }
 
 
 def key_text(key: Any) -> str:

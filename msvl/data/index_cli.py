@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from msvl.config.errors import DataError
+from msvl.data.pack_cli import check_workers
 
 
 def add_index(commands: Any) -> None:
@@ -43,8 +44,7 @@ def _index(arguments: argparse.Namespace) -> int:
     caption = arguments.caption
     if caption != "txt" and not (caption.startswith("json:") and len(caption) > len("json:")):
         raise DataError(f"--caption {caption}: give txt or json:FIELD")
-    if arguments.workers < 1:
-        raise DataError(f"--workers {arguments.workers}: at least 1 process is needed")
+    check_workers(arguments.workers)
     options = IndexOptions(
         fields=Fields(caption, arguments.patient_field, arguments.study_field),
         split=arguments.split,

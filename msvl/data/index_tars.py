@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
-import multiprocessing
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -21,12 +18,13 @@ from tqdm import tqdm
 from msvl.config.errors import DataError
 from msvl.data import set_folder
 from msvl.data.images import decode_image
-from msvl.data.index import Shard, SplitIndex, record_type, study_starts, write_records
+from msvl.data.index import SplitIndex, listed_shards, record_type, split_counts, study_starts
 from msvl.data.packed import SPLITS
 from msvl.data.reader import SampleReader
-from msvl.data.seal import split_counts, train_tokenizer_of, write_dropped
+from msvl.data.seal import UNKNOWN_GREY, grey_statistics, train_tokenizer_of, write_lists
 from msvl.data.storage import open_location
 from msvl.data.tar_listing import Fields, TarListing, list_tar
+from msvl.data.worker_pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 STATISTICS = 256
@@ -60,7 +58,6 @@ def index_tars(
     listings = _listings(tars, options.fields, workers=workers, progress=progress)
     keys = _unique_keys(listings)
     aside = out.with_name(f".{out.name}.partial")
-    (aside / set_folder.INDEX).mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Any]] = []
     records: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     for listing, names in zip(listings, keys, strict=True):
@@ -92,8 +89,7 @@ def _listings(tars: Sequence[str], fields: Fields, *, workers: int, progress: bo
     with ExitStack() as stack:
         found: Iterator[TarListing] = map(read, places)
         if workers > 1:
-            context = multiprocessing.get_context("spawn")
-            found = stack.enter_context(ProcessPoolExecutor(workers, context)).map(read, places)
+            found = stack.enter_context(WorkerPool(workers)).map(read, places)
         listings = list(
             tqdm(found, total=len(places), unit="tar", desc="indexing", disable=not progress, mininterval=pause)
         )
@@ -170,14 +166,9 @@ def _write(
     folder: Path, out: Path, options: IndexOptions, records: dict[str, list[np.ndarray]], shards: list[dict[str, Any]],
     listings: Sequence[TarListing],
 ) -> dict[str, Any]:  # fmt: skip
-    names = []
-    for split in SPLITS:
-        names.append(set_folder.index_file(split))
-        write_records(folder / names[-1], records[split])
     dropped = [item for listing in listings for item in listing.dropped]
-    names.append(set_folder.DROPPED)
-    write_dropped(folder / names[-1], dropped)
-    train = [Shard(**{k: v for k, v in shard.items() if k != "split"}) for shard in shards if shard["split"] == "train"]
+    names = write_lists(folder, records, dropped)
+    train = listed_shards(shards, "train")
     index = SplitIndex(
         "train", open_location(out), train, folder / set_folder.index_file("train"), caption=options.fields.caption
     )
@@ -218,7 +209,4 @@ def _pixel_statistics(index: SplitIndex) -> dict[str, float]:
             continue
         sums += (image.sum(), np.square(image).sum(), image.size)
     reader.close()
-    if not sums[2]:
-        return {"pixel_mean": 0.5, "pixel_std": 0.25}
-    mean = sums[0] / sums[2]
-    return {"pixel_mean": round(mean, 6), "pixel_std": round(math.sqrt(max(sums[1] / sums[2] - mean**2, 1e-6)), 6)}
+    return grey_statistics(sums[0] / sums[2], sums[1] / sums[2]) if sums[2] else UNKNOWN_GREY

@@ -14,10 +14,10 @@ from msvl.data.fills import read_fills
 from msvl.data.history import current_fingerprint, past_indexes
 from msvl.data.index import SplitIndex
 from msvl.data.packed import PackedSet
-from msvl.data.places import Places
-from msvl.data.plan import Located, Plan
+from msvl.data.plan import Located
 from msvl.data.run_data import RunData
 from msvl.data.storage import open_location
+from msvl.data.training_data import plan_of
 
 CHUNK = 1 << 20
 """Positions told at once."""
@@ -49,14 +49,8 @@ class Ledger:
             _index_as_of(path, item["manifest"], data.train_split, self._run_data)
             for path, item in zip(self.paths, self._run_data.state["mix"], strict=True)
         )
-        self.plan = Plan(
-            [Places(index, data.images, self._run_data.seed) for index in self.indexes],
-            [item["weight"] for item in self._run_data.state["mix"]],
-            seed=self._run_data.seed,
-            lanes=data.lanes,
-            window=data.shuffle_window,
-            epoch_samples=data.epoch_samples,
-        )
+        weights = [item["weight"] for item in self._run_data.state["mix"]]
+        self.plan = plan_of(self.indexes, weights, data, self._run_data.seed)
         self.fills = read_fills(run)
 
     def batch(self, step: int) -> list[Entry]:

@@ -7,13 +7,12 @@ power cut.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
@@ -33,6 +32,7 @@ from msvl.data.partial import Dropped, UnitRecord, load_units, open_partial, str
 from msvl.data.seal import check_drops, seal
 from msvl.data.study import Source
 from msvl.data.unit_writer import write_unit
+from msvl.data.worker_pool import WorkerPool
 
 CHUNK = 8
 """Records that a process is handed at once."""
@@ -143,9 +143,7 @@ def _results(
         cv2.setNumThreads(1)
         yield (pack_record(job, source, options) for job in jobs)
         return
-    # spawn: forked children of a process that has threads can hang
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, start_worker, (source, options, os.getpid())) as pool:
+    with WorkerPool(workers, start_worker, (source, options, os.getpid())) as pool:
         try:
             yield _ordered(pool, jobs, workers)
         except BaseException:
@@ -153,7 +151,7 @@ def _results(
             raise
 
 
-def _ordered(pool: ProcessPoolExecutor, jobs: Sequence[Job], workers: int) -> Iterator[PackedSample | Dropped]:
+def _ordered(pool: WorkerPool, jobs: Sequence[Job], workers: int) -> Iterator[PackedSample | Dropped]:
     """Yield results with a bounded number of them in memory."""
     waiting: deque[Future[list[PackedSample | Dropped]]] = deque()
     for start in range(0, len(jobs), CHUNK):
@@ -173,13 +171,12 @@ def _counted(results: Iterable[PackedSample | Dropped], bar: tqdm) -> Iterator[P
 def _check_drops_so_far(
     folder: Path, finished: Mapping[tuple[str, int], UnitRecord], total: int, max_share: float
 ) -> None:
-    units = list(finished.values())
-    dropped = sum(len(unit.dropped) for unit in units)
-    if dropped <= max_share * total and dropped < total:
-        return
-    # The source will be mended or named rightly: what was left out must not be kept.
-    shutil.rmtree(folder)
-    check_drops(units, total, max_share)
+    try:
+        check_drops(list(finished.values()), total, max_share)
+    except DataError:
+        # The source will be mended or named rightly: what was left out must not be kept.
+        shutil.rmtree(folder)
+        raise
 
 
 def _already_packed(out: Path, recorded: Mapping[str, Any]) -> dict[str, Any] | None:

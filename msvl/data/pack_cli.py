@@ -98,8 +98,7 @@ def _pack(arguments: argparse.Namespace) -> int:
     from msvl.data.pack_options import PackOptions
     from msvl.data.pack_plan import plan
 
-    if arguments.workers < 1:
-        raise DataError(f"--workers {arguments.workers}: at least 1 process is needed")
+    check_workers(arguments.workers)
     source = importlib.import_module(SOURCES[arguments.source]).from_arguments(arguments)
     options = PackOptions(
         short_side=arguments.short_side,
@@ -186,6 +185,12 @@ def _say(place: str, manifest: dict[str, Any]) -> None:
     dropped = sum(manifest["dropped"].values())
     if dropped:
         sys.stdout.write(f"dropped {dropped:,}: see {place}/dropped.csv\n")
+
+
+def check_workers(count: int) -> None:
+    """Raise DataError for --workers below 1."""
+    if count < 1:
+        raise DataError(f"--workers {count}: at least 1 process is needed")
 
 
 def first_line(text: str | None) -> str:

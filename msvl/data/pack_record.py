@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -20,8 +19,7 @@ from msvl.data.identity import image_hash, text_hash
 from msvl.data.images import encode_jpeg, encode_png, shrink, to_eight_bit
 from msvl.data.pack_options import PackOptions
 from msvl.data.partial import Dropped
-from msvl.data.reports import split_sections, split_sentences
-from msvl.data.sample import usable_sentences
+from msvl.data.sample import report_fields, usable_sentences
 from msvl.data.study import Entry, Record, Source
 from msvl.environment import die_with_parent
 
@@ -60,11 +58,10 @@ _WORKER: dict[str, Any] = {}
 
 
 def start_worker(source: Source, options: PackOptions, parent: int) -> None:
-    """Keep in this process what every record needs; it ends with its parent, who alone hears Ctrl-C."""
+    """Keep in this process what every record needs; it ends with its parent."""
     die_with_parent()
     if os.getppid() != parent:  # it died before that
         os._exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     _WORKER.update(source=source, options=options)
 
@@ -122,20 +119,12 @@ def _pixel_sums(grey: np.ndarray) -> tuple[int, int, int]:
 def _meta(job: Job, record: Record, source: str, image: np.ndarray, scale: tuple[float, float]) -> dict[str, Any]:
     if not record.report.strip():
         raise DataError(f"{job.entry.where}: the report is empty")
-    sections = split_sections(record.report)
-    sentences = [
-        {"section": item.section, "start": item.start, "end": item.end}
-        for section in sections
-        for item in split_sentences(record.report, section)
-    ]
     meta = {
         "patient": job.patient,
         "study": job.study,
         "view": record.view,
         "source": source,
-        "report": record.report,
-        "sections": [{"name": item.name, "start": item.start, "end": item.end} for item in sections],
-        "sentences": sentences,
+        **report_fields(record.report),
         "labels": record.labels,
         "boxes": [
             {"phrase": box.phrase, "finding": box.finding, "x": round(box.x * scale[0], 2), "y": round(box.y * scale[1], 2),

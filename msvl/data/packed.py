@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import numpy as np
 
 from msvl.config.errors import DataError
 from msvl.data.cache import BlockCache, CacheConfig
-from msvl.data.index import Shard, SplitIndex
+from msvl.data.index import Shard, SplitIndex, listed_shards
 from msvl.data.set_folder import FORMAT_VERSION, MANIFEST, PART, TOKENIZER, fetch_small_files, index_file
 from msvl.data.storage import Location, RemoteConfig, StorageError, open_location
 
@@ -94,9 +93,11 @@ class PackedSet:
         return packed
 
     @classmethod
-    def from_config(cls, config: DataConfig) -> PackedSet:
-        """Open what the section `data` of a configuration names. Raises as `open`."""
-        return cls.open(config.path, max_bad_share=config.max_bad_share, remote=config.remote, cache=config.cache)
+    def from_config(cls, config: DataConfig, path: str | None = None) -> PackedSet:
+        """Open what the section `data` of a configuration names, or another set in the same way. Raises as `open`."""
+        return cls.open(
+            path or config.path, max_bad_share=config.max_bad_share, remote=config.remote, cache=config.cache
+        )
 
     def split(self, name: str) -> SplitIndex:
         """Return the index of a split. Raises DataError when it is empty or unknown."""
@@ -190,9 +191,7 @@ def _read_manifest(location: Location) -> bytes:
 def _split_index(
     split: str, location: Location, folder: Path, manifest: dict[str, Any], options: dict[str, Any]
 ) -> SplitIndex:
-    names = [field.name for field in fields(Shard)]
-    shards = [Shard(**{name: item[name] for name in names}) for item in manifest["shards"] if item["split"] == split]
-    index = SplitIndex(split, location, shards, folder / index_file(split), **options)
+    index = SplitIndex(split, location, listed_shards(manifest["shards"], split), folder / index_file(split), **options)
     if len(index) != manifest["counts"][split]["samples"]:
         raise ValueError(f"the shards of {split} do not add up to its samples")
     assert index.records is not None  # maps the file, so that a cut one is named here

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from tqdm import tqdm
 
 from msvl.config.errors import DataError
 from msvl.data.packed import PackedSet
-from msvl.data.set_folder import MANIFEST
+from msvl.data.set_folder import MANIFEST, user_cache
 from msvl.data.storage import Location, open_location
 
 UPLOADED = ".uploaded"
@@ -23,7 +22,7 @@ UPLOADED = ".uploaded"
 
 def staging_folder(url: str, base: Path | None) -> Path:
     """Return where a set for a URL is packed first: the same for the same URL, so that an interrupted one goes on."""
-    root = base or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msvl" / "staging"
+    root = base or user_cache() / "staging"
     name = url.rstrip("/").rpartition("/")[2].partition("?")[0]
     return root / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
 

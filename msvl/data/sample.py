@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from msvl.data.config import ReportConfig
-from msvl.data.reports import Section, choose_sections, count_words, plain
+from msvl.data.reports import Section, choose_sections, count_words, plain, split_sections, split_sentences
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,20 @@ class SampleText:
                 if section.start <= start < section.end and count_words(self.report[start:end]) >= config.min_words:
                     chosen.append(plain(self.report, start, end))
         return chosen
+
+
+def report_fields(report: str) -> dict[str, Any]:
+    """Return the part of KEY.json that is derived from a report: the text, its sections and sentences as offsets."""
+    sections = split_sections(report)
+    return {
+        "report": report,
+        "sections": [{"name": item.name, "start": item.start, "end": item.end} for item in sections],
+        "sentences": [
+            {"section": item.section, "start": item.start, "end": item.end}
+            for section in sections
+            for item in split_sentences(report, section)
+        ],
+    }
 
 
 def parse_sample(data: bytes) -> dict[str, Any]:

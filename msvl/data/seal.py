@@ -15,11 +15,14 @@ import numpy as np
 
 from msvl.config.errors import DataError
 from msvl.data import set_folder
-from msvl.data.index import Shard, SplitIndex, study_starts, write_records
+from msvl.data.index import SplitIndex, listed_shards, split_counts, write_records
 from msvl.data.packed import SPLITS
 from msvl.data.partial import Dropped, UnitRecord
 from msvl.data.reader import SampleReader
 from msvl.data.storage import open_location
+
+UNKNOWN_GREY = {"pixel_mean": 0.5, "pixel_std": 0.25}
+"""Of a set that nothing is trained on."""
 
 
 def seal(folder: Path, header: Mapping[str, Any], units: Sequence[UnitRecord]) -> dict[str, Any]:
@@ -34,14 +37,8 @@ def seal(folder: Path, header: Mapping[str, Any], units: Sequence[UnitRecord]) -
         units: All of them, ordered by split and number.
     """
     records, shards = _number_shards(units)
-    names = []
-    (folder / set_folder.INDEX).mkdir(exist_ok=True)
-    for split in SPLITS:
-        names.append(set_folder.index_file(split))
-        write_records(folder / names[-1], records[split])
     dropped = [item for unit in units for item in unit.dropped]
-    names.append(set_folder.DROPPED)
-    write_dropped(folder / names[-1], dropped)
+    names = write_lists(folder, records, dropped)
     about = dict(header["set"])
     prompts = about.pop("prompts")
     if prompts:
@@ -49,9 +46,7 @@ def seal(folder: Path, header: Mapping[str, Any], units: Sequence[UnitRecord]) -
         (folder / names[-1]).write_text(json.dumps(prompts, indent=1), encoding="utf-8")
     vocabulary = header["options"]["tokenizer_vocabulary"]
     if vocabulary:
-        train = [
-            Shard(**{k: v for k, v in shard.items() if k != "split"}) for shard in shards if shard["split"] == "train"
-        ]
+        train = listed_shards(shards, "train")
         index = SplitIndex("train", open_location(folder), train, folder / set_folder.index_file("train"))
         names += train_tokenizer_of(index, vocabulary, folder)
     manifest = {
@@ -95,32 +90,36 @@ def _number_shards(units: Sequence[UnitRecord]) -> tuple[dict[str, list[np.ndarr
     return records, shards
 
 
-def split_counts(parts: list[np.ndarray]) -> dict[str, int]:
-    """Return samples, studies and patients of a split's records, given by shard."""
-    return {
-        "samples": sum(map(len, parts)),
-        "studies": sum(len(study_starts(part["study"])) for part in parts),
-        "patients": len(np.unique(np.concatenate([part["patient"] for part in parts]))) if parts else 0,
-    }
-
-
 def _pixel_statistics(units: Sequence[UnitRecord]) -> dict[str, float]:
     """Return mean and standard deviation of the training images' grey values in [0, 1]."""
     sums = [unit.pixels for unit in units if unit.split == "train"]
     total, squares, pixels = (sum(column) for column in zip(*sums, strict=True)) if sums else (0, 0, 0)
-    if not pixels:
-        return {"pixel_mean": 0.5, "pixel_std": 0.25}  # a set that nothing is trained on
-    mean = total / pixels / 255
-    variance = max(squares / pixels / 255**2 - mean**2, 1e-6)
+    return grey_statistics(total / pixels / 255, squares / pixels / 255**2) if pixels else UNKNOWN_GREY
+
+
+def grey_statistics(mean: float, mean_square: float) -> dict[str, float]:
+    """Return the manifest's mean and standard deviation of grey values in [0, 1]."""
+    variance = max(mean_square - mean**2, 1e-6)
     return {"pixel_mean": round(mean, 6), "pixel_std": round(math.sqrt(variance), 6)}
 
 
-def write_dropped(path: Path, dropped: Sequence[Dropped]) -> None:
-    """Write dropped.csv: one row per record, those of a study next to each other."""
-    with open(path, "w", newline="", encoding="utf-8") as stream:
+def write_lists(folder: Path, records: Mapping[str, Sequence[np.ndarray]], dropped: Sequence[Dropped]) -> list[str]:
+    """Write the index of every split and dropped.csv; return their names.
+
+    Args:
+        folder: Where to.
+        records: Per split, its records by shard.
+        dropped: What was left out, records of a study next to each other: a row each.
+    """
+    (folder / set_folder.INDEX).mkdir(parents=True, exist_ok=True)
+    names = [set_folder.index_file(split) for split in SPLITS]
+    for split, name in zip(SPLITS, names, strict=True):
+        write_records(folder / name, records[split])
+    with open(folder / set_folder.DROPPED, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["study", "key", "where", "reason"])
         writer.writerows([item.study, item.key, item.where, item.reason] for item in dropped)
+    return [*names, set_folder.DROPPED]
 
 
 def train_tokenizer_of(index: SplitIndex, vocabulary: int, folder: Path) -> list[str]:

@@ -38,6 +38,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def user_cache() -> Path:
+    """Return the folder for what can be had again, where the user names none."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msvl"
+
+
 def fetch_small_files(
     location: Location, manifest: bytes, files: Mapping[str, Mapping[str, Any]], cache: Path | None
 ) -> Path:
@@ -54,8 +59,7 @@ def fetch_small_files(
         for name in files.keys() - {DROPPED}:
             _check_size(location.local_path / name, files[name]["bytes"])
         return location.local_path
-    base = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msvl"
-    folder = base / "sets" / hashlib.sha256(manifest).hexdigest()[:32]
+    folder = (cache or user_cache()) / "sets" / hashlib.sha256(manifest).hexdigest()[:32]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # The ranks of a node wait for the one that fetches; the kernel frees the lock of a killed one.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from msvl.config.errors import DataError
 from msvl.data.config import DataConfig
+from msvl.data.index import SplitIndex
 from msvl.data.packed import PackedSet
 from msvl.data.places import Places
 from msvl.data.plan import Plan
@@ -42,15 +44,7 @@ class TrainingData:
     def of(cls, sets: tuple[PackedSet, ...], config: DataConfig, seed: int) -> TrainingData:
         """Plan over open sets, in the order of `data.mix`. Raises DataError when one has no samples to train on."""
         weights = list(config.mix.values()) or [1.0]
-        sources = [Places(packed.split(config.train_split), config.images, seed) for packed in sets]
-        plan = Plan(
-            sources,
-            weights,
-            seed=seed,
-            lanes=config.lanes,
-            window=config.shuffle_window,
-            epoch_samples=config.epoch_samples,
-        )
+        plan = plan_of([packed.split(config.train_split) for packed in sets], weights, config, seed)
         state = {
             "lanes": config.lanes,
             "shuffle_window": config.shuffle_window,
@@ -69,9 +63,21 @@ class TrainingData:
         return tuple(places.index for places in self.plan.sources)
 
 
+def plan_of(indexes: Sequence[SplitIndex], weights: Sequence[float], config: DataConfig, seed: int) -> Plan:
+    """Return the plan over the sources' indexes that the section `data` asks for."""
+    return Plan(
+        [Places(index, config.images, seed) for index in indexes],
+        weights,
+        seed=seed,
+        lanes=config.lanes,
+        window=config.shuffle_window,
+        epoch_samples=config.epoch_samples,
+    )
+
+
 def _open(path: str, config: DataConfig) -> PackedSet:
     try:
-        return PackedSet.open(path, max_bad_share=config.max_bad_share, remote=config.remote, cache=config.cache)
+        return PackedSet.from_config(config, path)
     except DataError as error:
         where = f"data.mix: {error}" if config.mix else str(error)
         raise DataError(where) from error

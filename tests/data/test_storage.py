@@ -40,9 +40,9 @@ def http(server: ObjectServer, remote: RemoteConfig = QUICK) -> Location:
     return open_location(f"{server.url}/set", remote).join("a.tar")
 
 
-def s3(server: ObjectServer, aws: pytest.MonkeyPatch) -> Location:
+def s3(server: ObjectServer, aws: pytest.MonkeyPatch, *, timeout: float = 1.0) -> Location:
     aws.setenv("AWS_ENDPOINT_URL", server.url)
-    file = open_location("s3://set/a.tar", QUICK.model_copy(update={"timeout_seconds": 1.0}))
+    file = open_location("s3://set/a.tar", QUICK.model_copy(update={"timeout_seconds": timeout}))
     file.size()  # builds the client, which takes a third of a second by itself
     server.requests.clear()
     return file
@@ -171,13 +171,12 @@ def test_an_s3_location_travels_to_a_fork_and_by_pickle(bucket: Location) -> Non
 
 @pytest.mark.parametrize("fault", ["500", "503", "reset", "stall", "truncate"])
 def test_a_passing_s3_fault_is_retried(server: ObjectServer, aws: pytest.MonkeyPatch, fault: str) -> None:
-    file = s3(server, aws)
+    # Only a stall needs to be waited for; the others must not run into the time-out on a loaded machine.
+    file = s3(server, aws, timeout=1.0 if fault == "stall" else 20.0)
     # aiohttp itself repeats a GET once on a connection that was open before.
     server.faults = [fault, fault] if fault == "reset" else [fault]
     assert file.read_range(1000, 500) == DATA[1000:1500]
-    # On a loaded machine the time-out of one second can strike once more.
-    assert 1 <= file.counts.retries <= 3
-    assert len(server.ranges_of("/set/a.tar")) >= (3 if fault == "reset" else 2)
+    assert file.counts.retries == 1 and len(server.ranges_of("/set/a.tar")) == (3 if fault == "reset" else 2)
 
 
 def test_a_stalled_s3_server_ends_by_the_time_out(server: ObjectServer, aws: pytest.MonkeyPatch) -> None:

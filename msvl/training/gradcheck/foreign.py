@@ -112,8 +112,12 @@ def _built(path: str, options: dict[str, Any], *, where: str) -> nn.Module:
         else value
         for name, value in options.items()
     }  # fmt: skip
-    _check_call(kind, (), known | given, f"{where} {path} cannot be built from --option {sorted(given) or 'nothing'}")
-    loss: nn.Module = kind(**(known | given))
+    complaint = f"{where} {path} cannot be built from --option {sorted(given) or 'nothing'}"
+    _check_call(kind, (), known | given, complaint)
+    try:
+        loss: nn.Module = kind(**(known | given))
+    except TypeError as error:  # nn.Module's own constructor takes any name by its signature, and then refuses it
+        raise ConfigError(f"{complaint}: {error}") from error
     return loss
 
 
