@@ -27,7 +27,7 @@ from msvl.data import set_folder
 from msvl.data.pack_options import PackOptions
 from msvl.data.pack_plan import Unit, plan, plan_digest
 from msvl.data.pack_record import Job, PackedSample, pack_chunk, pack_record, start_worker
-from msvl.data.packed import PackedSet
+from msvl.data.packed import LABELS, NONE, OWN, PackedSet
 from msvl.data.partial import Dropped, UnitRecord, load_units, open_partial, strip_partial
 from msvl.data.seal import check_drops, seal
 from msvl.data.study import Source
@@ -88,10 +88,12 @@ def source_settings(source: Source) -> dict[str, Any]:
 
 def pack_header(source: Source, units: Sequence[Unit], recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a packing is: a set, a part or an unfinished one of an equal header fit together."""
+    made = LABELS if recorded["options"]["reports_from_labels"] else NONE
     about = {
         "name": source.name,
         "licence": source.licence,
         "shareable": source.shareable,
+        "reports": OWN if source.has_reports else made,
         "mask_bits": list(source.mask_names),
         "prompts": source.prompts,
     }

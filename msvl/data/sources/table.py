@@ -50,6 +50,7 @@ class TableColumns:
 class TableSource:
     """Radiographs named in a table."""
 
+    has_reports = True
     mask_names: tuple[str, ...] = ()
 
     def __init__(
@@ -62,6 +63,7 @@ class TableSource:
         if not table.is_file():
             raise DataError(f"--reports {table}: there is no such file")
         self.name, self.licence, self.shareable = name, licence, shareable
+        self.id_space = name
         self._images, self._table, self._columns = images, table, columns
         self._decode_at_least = decode_at_least
         self.prompts: dict[str, dict[str, list[str]]] = {}
