@@ -13,6 +13,7 @@ from msvl.data.index_cli import add_index
 from msvl.data.ledger_cli import add_forget, add_ledger
 from msvl.data.pack_cli import add_merge, add_pack, first_line
 from msvl.data.sources import SOURCES
+from msvl.data.subset_cli import add_subset
 
 
 def add_parsers(groups: Any) -> None:
@@ -30,6 +31,7 @@ def add_parsers(groups: Any) -> None:
     add_index(commands)
     add_ledger(commands)
     add_forget(commands)
+    add_subset(commands)
     for name, run, help_text in (
         ("inspect", _inspect, "counts, report lengths, image sizes, duplicates and a contact sheet"),
         ("verify", _verify, "find and name every damaged shard and record"),

@@ -17,10 +17,9 @@ from msvl.data.packed import PackedSet
 from msvl.data.reader import SampleReader
 from msvl.data.sample import usable_sentences
 from msvl.data.study import Box
+from msvl.data.uncertainty import UNKNOWN
 
 logger = logging.getLogger(__name__)
-
-UNCERTAIN, UNKNOWN = -1, -2
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class EvaluationSet:
     sentences: list[list[str]]
     """Report sentences of the configured sections; none of a set without reports."""
     labels: dict[str, np.ndarray]
-    """Finding -> [N] int64: 1 present, 0 absent, UNCERTAIN, UNKNOWN."""
+    """Finding -> [N] int64: 1 present, 0 absent, UNCERTAIN, UNKNOWN (see `uncertainty`)."""
     boxes: list[list[Box]]
     """In pixels of the model's square, cut at its border."""
     keys: list[str]
