@@ -34,11 +34,11 @@ class Entry:
     """Where the user finds it: file and row, never report text."""
     split: str | None = None
     """train, val or test where the source has its own split, else None."""
+    payload: Any = None
+    """What `Source.record` needs to read it (picklable)."""
     order: float | None = None
     """Sorts the studies of a patient in time (a date, a follow-up number), where that is known. The packer keeps the rank and
     the study before, never the value itself."""
-    payload: Any = None
-    """What `Source.record` needs to read it (picklable)."""
 
 
 @dataclass(frozen=True)
