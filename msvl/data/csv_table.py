@@ -15,7 +15,7 @@ from typing import IO
 from msvl.config.errors import DataError
 
 LONGEST_NAME = 60
-"""Characters of a column's name that is repeated in a message."""
+"""Characters of a column's name; more are taken for data."""
 CELL_LIMIT = 1 << 24
 """Characters of a cell at most; the csv module's own 131,072 is less than some reports have."""
 _FOREIGN: tuple[tuple[bytes, str], ...] = (
@@ -134,14 +134,10 @@ def _what_is_there(header: Sequence[str]) -> str:
         for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
             if separator in header[0]:
                 return f"its cells are separated by {name}; save it with commas"
-    # Without a header these are cells of the first row, with ids and dates.
-    shown = [name for name in header if name and len(name) <= LONGEST_NAME and not re.search(r"\d{3}", name)]
-    others = len([name for name in header if name]) - len(shown)
-    if others > len(shown):
+    # Without a header these are cells of the first row, with ids and dates, which no message may repeat.
+    if any(len(name) > LONGEST_NAME or re.search(r"\d{4}", name) for name in header):
         return "its first row looks like data and not like a header; download the file again"
-    return (
-        f"columns are {', '.join(shown)}{f' and {others} others' if others else ''}; is it the right file and version?"
-    )
+    return f"columns are {', '.join(filter(None, header))}; is it the right file and version?"
 
 
 def _check_row(path: Path, number: int, row: Sequence[str], header: Sequence[str]) -> None:
