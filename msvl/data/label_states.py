@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from msvl.config.errors import DataError
+from msvl.data.shown import shown_cell
 
 STATES: dict[str, int | None] = {
     "": None, "nan": None, "none": None, "null": None,
@@ -25,7 +26,7 @@ def label_state(cell: str, where: str, column: str) -> int | None:
     try:
         return STATES[cell.strip().lower()]
     except KeyError:
-        raise DataError(f"{where}: label '{cell}' in column '{column}'; expected 1, 0, -1 or blank") from None
+        raise DataError(f"{where}: label {shown_cell(cell)} in column '{column}'; expected 1, 0, -1 or blank") from None
 
 
 def label_states(cells: Mapping[str, str], columns: Sequence[str], where: str) -> dict[str, int | None]:

@@ -43,15 +43,18 @@ class Register:
 
     secret: str
     """What the hashes are keyed by."""
-    numbered_by: str
-    """Who gave the patients their numbers: `1` of one hospital is nobody of another. Empty: not known."""
+    id_space: str
+    """Who gave the patients their numbers: `1` of one hospital is nobody of another. Empty: not stated."""
     about: str
     """Both in words."""
+    fingerprint: str = ""
+    """Of a packed set: the same set has the same patients, whatever is stated."""
 
     def shares(self, other: Register) -> bool:
-        """Return whether patients can be compared. Who numbers those of a table is not known: the user gave one key to both."""
-        same_numbers = self.numbered_by == other.numbered_by or not (self.numbered_by and other.numbered_by)
-        return self.secret == other.secret and same_numbers
+        """Return whether patients can be compared."""
+        if self.fingerprint and self.fingerprint == other.fingerprint:
+            return True
+        return bool(self.id_space) and (self.secret, self.id_space) == (other.secret, other.id_space)
 
 
 @dataclass(frozen=True)

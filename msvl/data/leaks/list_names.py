@@ -55,7 +55,7 @@ def list_argument(found: ListFile, naming: Naming) -> Argument:
         title=str(found.path),
         groups=groups,
         kind="list",
-        register=Register("list", "", "the ids of the lists"),
+        register=Register("list", "list", "the ids of the lists"),
         text_kind="sentences",
         notes=_notes(found, groups),
     )

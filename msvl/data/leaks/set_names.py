@@ -9,18 +9,13 @@ from msvl.data.leaks.group import Argument, Group, Register
 from msvl.data.leaks.set_prints import FLAT, UNREADABLE, prints_of
 from msvl.data.packed import SPLITS, PackedSet
 
-NUMBERED_BY = {
-    "mimic-cxr": "mimic", "mimic-cxr-jpg": "mimic", "ms-cxr": "mimic",
-    "nih": "nih", "nih-cxr14": "nih", "rsna": "nih", "siim": "nih",
-    "chexpert": "chexpert", "chexpert-plus": "chexpert",
-    "iu-xray": "openi", "padchest": "padchest", "rexgradient": "rexgradient", "vindr-cxr": "vindr",
-}  # fmt: skip
-"""Name of a known source -> who numbers its patients: `1` of one is nobody of another."""
+UNNAMED = ("table", "tars")
+"""Names that sets have when the user names none: they say nothing about who numbers the patients."""
 
 
 def set_argument(packed: PackedSet, *, workers: int, progress: bool = True) -> Argument:
     """Read what is compared of a packed set. Raises DataError when it is damaged."""
-    groups, notes = [], []
+    groups, notes, known = [], [], _names_patients(packed)
     for split in SPLITS:
         if not packed.counts(split)["samples"]:
             continue
@@ -30,7 +25,7 @@ def set_argument(packed: PackedSet, *, workers: int, progress: bool = True) -> A
             Group(
                 split=split,
                 samples=np.array([key_text(key) for key in records["key"]], dtype=object),
-                patients=records["patient"].copy(),
+                patients=records["patient"].copy() if known else np.zeros(len(records), dtype=np.uint64),
                 studies=records["study"].copy(),
                 images=prints.records["image"],
                 texts=records["text"].copy(),
@@ -40,10 +35,9 @@ def set_argument(packed: PackedSet, *, workers: int, progress: bool = True) -> A
         notes += _split_notes(packed, split, prints.records["state"])
         if prints.kept_in is None:
             notes.append(f"{packed.location}: its fingerprints can be kept nowhere and will be computed again")
-    counts = [packed.counts(split) for split in SPLITS]
-    if sum(count["samples"] for count in counts) == sum(count["patients"] for count in counts):
+    if not known:
         notes.append(
-            f"{packed.location}: every image is a patient of its own; where the source names patients, pack it with them"
+            f"{packed.location}: its patients are not known; pack it with --patient-column (`msvl data index`: --patient-field)"
         )
     return Argument(
         title=str(packed.location),
@@ -68,12 +62,19 @@ def _split_notes(packed: PackedSet, split: str, states: np.ndarray) -> list[str]
     return notes
 
 
+def _names_patients(packed: PackedSet) -> bool:
+    """Return whether the user of a table or of tars in place named what holds the patients; other sources know them."""
+    source = packed.manifest["source"]
+    if packed.manifest.get("caption") is not None:
+        return source["patient"] is not None
+    return "columns" not in source or source["columns"]["patient"] is not None
+
+
 def _register(packed: PackedSet) -> Register:
-    key = packed.manifest["options"].get("id_key")
-    if key is None:
-        return Register("tars", "", "the fields of tars used in place")
-    numbered_by = NUMBERED_BY.get(packed.name, "")
-    numbers = f", patients numbered by {numbered_by}" if numbered_by else ""
-    if not key:
-        return Register(f"name {packed.name}", numbered_by, f"no --id-key, so the name '{packed.name}'{numbers}")
-    return Register(f"key {key}", numbered_by, f"an --id-key of hash {key[:6]}{numbers}")
+    space = "" if packed.id_space in UNNAMED else packed.id_space
+    numbers = f"ids of '{space}'" if space else "ids of nobody stated"
+    if packed.manifest.get("caption") is not None:
+        return Register("tars", space, f"{numbers} in tars used in place", packed.fingerprint)
+    key = packed.manifest["options"]["id_key"]
+    about = f"{numbers} and {f'an --id-key (its hash begins {key[:6]})' if key else 'no --id-key'}"
+    return Register(f"key {key}", space, about, packed.fingerprint)

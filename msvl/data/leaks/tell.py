@@ -64,9 +64,9 @@ def notes(arguments: Sequence[Argument]) -> list[str]:
             )
         elif not first.register.shares(second.register):
             found.append(
-                f"{first.title} and {second.title}: patients were not compared, one is keyed by {first.register.about}, the "
-                f"other by {second.register.about}. Where the same body numbers them, pack both with the same --id-key, or "
-                "compare the tables that --key-table wrote"
+                f"{first.title} and {second.title}: patients were not compared, one was packed with {first.register.about}, the "
+                f"other with {second.register.about}. Where the same body numbers both, pack them with the same --id-key (tables "
+                "also with the same --id-space), or compare the tables that --key-table wrote"
             )
         if first.text_kind != second.text_kind:
             found.append(

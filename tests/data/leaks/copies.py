@@ -71,11 +71,19 @@ def write_table(folder: Path, rows: Rows, images: dict[str, Picture]) -> Path:
     return table
 
 
-def pack_table(folder: Path, rows: Rows, images: dict[str, Picture], *, name: str = "table", **options: Any) -> Path:
+def pack_table(
+    folder: Path,
+    rows: Rows,
+    images: dict[str, Picture],
+    *,
+    name: str = "table",
+    id_space: str | None = None,
+    **options: Any,
+) -> Path:
     """Pack a table of pictures by its own splits; return the set."""
     table = write_table(folder, rows, images)
     columns = TableColumns(patient="patient", split="split")
     out = folder / "set"
     settings = PackOptions(**{"short_side": 224, **options})
-    pack(TableSource(folder, table, columns, name=name), out, settings, workers=1, progress=False)
+    pack(TableSource(folder, table, columns, name=name, id_space=id_space), out, settings, workers=1, progress=False)
     return out

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,18 @@ import pytest
 
 from msvl.data.forget import forget
 from msvl.data.images import decode_image
+from msvl.data.index import IMAGE
 from msvl.data.leaks.compare import Overlap, compare_all
 from msvl.data.leaks.fingerprint import WITHIN
 from msvl.data.leaks.group import Argument
 from msvl.data.leaks.set_names import set_argument
 from msvl.data.leaks.set_prints import PRINT, prints_of
 from msvl.data.leaks.tell import as_json, as_text, notes
+from msvl.data.pack import pack
 from msvl.data.packed import PackedSet
 from msvl.data.reader import SampleReader
-from tests.data.leaks.copies import pack_table, pictures, recompressed, resized, sixteen_bits, windowed
+from msvl.data.sources.table import TableColumns, TableSource
+from tests.data.leaks.copies import pack_table, pictures, recompressed, resized, sixteen_bits, windowed, write_table
 from tests.helpers.packed_sets import OPTIONS, pack_studies
 from tests.helpers.runs import execute
 
@@ -84,25 +88,38 @@ def test_patients_compare_where_keys_and_numbers_do(tmp_path: Path, pool: list[n
     first = [(f"{n}.png", str(n), "train", report(n)) for n in range(3)]
     second = [(f"{n}.png", str(n - 8), "test", report(n)) for n in range(10, 13)]  # patients 2, 3, 4
 
-    def made(folder: str, rows: list, *, name: str, id_key: str = "") -> Path:
-        images = {row[0]: pool[int(row[0][:-4])] for row in rows}
-        return pack_table(tmp_path / folder, rows, images, name=name, id_key=id_key)
+    def made(folder: str, rows: list, **options: str) -> Path:
+        return pack_table(tmp_path / folder, rows, {row[0]: pool[int(row[0][:-4])] for row in rows}, **options)
 
     def shared(one: Path, other: Path) -> int | None:
         return between(compare_all(read(one, other), within=WITHIN), str(one), str(other)).patients
 
     mine = made("a", first, name="mine", id_key="secret")
-    assert shared(mine, made("b", second, name="ours", id_key="secret")) == 1
+    assert shared(mine, mine) == 3
+    assert shared(mine, made("b", second, name="mine", id_key="secret")) == 1
     assert shared(mine, made("c", second, name="mine", id_key="other")) is None
     assert shared(mine, made("d", second, name="mine")) is None
-    plain = made("e", first, name="mine")
-    assert shared(plain, made("f", second, name="mine")) == 1, "both are keyed by the same name"
-    unkeyed = made("g", second, name="ours")
-    assert shared(plain, unkeyed) is None
-    assert any("pack both with the same --id-key" in note for note in notes(read(plain, unkeyed)))
-    nih_numbers, mimic_numbers = (made(name, first, name=name, id_key="secret") for name in ("nih", "mimic-cxr"))
-    assert shared(nih_numbers, mimic_numbers) is None, "one secret, but patient 1 of NIH is nobody of MIMIC"
-    assert shared(nih_numbers, made("siim", second, name="siim", id_key="secret")) == 1
+    assert shared(mine, made("e", second, name="ours", id_key="secret")) is None, "1 of one is nobody of another"
+    assert shared(mine, made("f", second, name="ours", id_key="secret", id_space="mine")) == 1
+    unnamed = made("g", first)
+    assert shared(unnamed, made("h", second)) is None, "nobody has said that one body numbers both"
+    assert shared(unnamed, unnamed) == 3, "the same set"
+    plain = made("i", first, name="mine")
+    assert shared(plain, made("j", second, name="mine")) == 1
+    assert any("pack them with the same --id-key" in note for note in notes(read(plain, mine)))
+
+
+def test_patients_that_nobody_named_are_not_compared(tmp_path: Path, pool: list[np.ndarray]) -> None:
+    write_table(tmp_path / "a", [("1.png", "", "train", report(1))], {"1.png": pool[1]})
+    write_table(tmp_path / "b", [("1.png", "", "train", report(2))], {"1.png": pool[2]})
+    sets = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        source = TableSource(folder, folder / "reports.csv", TableColumns(), name="mine")
+        pack(source, folder / "set", replace(OPTIONS, val_share=0, test_share=0), workers=1, progress=False)
+        sets.append(folder / "set")
+    (overlap,) = compare_all(read(*sets), within=WITHIN)
+    assert overlap.patients is None and not overlap.leaks
+    assert any("--patient-column" in note for note in notes(read(*sets)))
 
 
 def test_train_against_test_within_a_set(tmp_path: Path, pool: list[np.ndarray]) -> None:
@@ -210,7 +227,7 @@ def test_unreadable_and_empty_images_are_told(tmp_path: Path, pool: list[np.ndar
     shown = next(row for row in range(4) if decode_image(reader.image(row)).std() > 1)
     reader.close()
     with open(index.shard_path(0), "r+b") as stream:
-        stream.seek(int(index.records["offset"][shown].min()))
+        stream.seek(int(index.records["offset"][shown, IMAGE]))
         stream.write(os.urandom(40))
     text = as_text([], read(packed))
     assert "1 images cannot be read" in text
