@@ -297,7 +297,6 @@ def test_tars_in_place_whose_keys_are_ids(place: Place, tmp_path: Path) -> None:
         f"data.path={tmp_path / 'set'}",
         f"run.folder={tmp_path / 'runs'}",
         "train.steps=3",
-        "validation.every=0",
     ]
     place.msvl("train", place.config, *options, "data.max_bad_share=0.2")
     place.msvl("train", place.config, *options, "data.max_bad_share=0", "run.name=stopped")
