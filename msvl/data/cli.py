@@ -11,6 +11,7 @@ from typing import Any
 
 from msvl.data.index_cli import add_index
 from msvl.data.ledger_cli import add_forget, add_ledger
+from msvl.data.miniature_cli import add_miniature
 from msvl.data.pack_cli import add_merge, add_pack, first_line
 from msvl.data.sources import SOURCES
 from msvl.data.subset_cli import add_subset
@@ -32,6 +33,7 @@ def add_parsers(groups: Any) -> None:
     add_ledger(commands)
     add_forget(commands)
     add_subset(commands)
+    add_miniature(commands)
     for name, run, help_text in (
         ("inspect", _inspect, "counts, report lengths, image sizes, duplicates and a contact sheet"),
         ("verify", _verify, "find and name every damaged shard and record"),

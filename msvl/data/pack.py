@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from msvl.config.errors import DataError
 from msvl.data import set_folder
+from msvl.data.listing_summary import summarise
 from msvl.data.pack_options import PackOptions
 from msvl.data.pack_plan import Unit, plan, plan_digest
 from msvl.data.pack_record import Job, PackedSample, pack_chunk, pack_record, start_worker
@@ -118,6 +119,8 @@ def pack_units(
     todo = [unit for unit in units if (unit.split, unit.number) not in finished]
     jobs = [job for unit in todo for job in unit.jobs]
     total = sum(len(unit.jobs) for unit in units)
+    if progress:
+        sys.stderr.write(summarise(job.entry for unit in units for job in unit.jobs))
     if finished and progress:
         sys.stderr.write(f"{len(finished):,} of {len(units):,} shards are there already\n")
     pause = 0.1 if sys.stderr.isatty() else 10.0  # a log is no terminal

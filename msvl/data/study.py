@@ -39,6 +39,10 @@ class Entry:
     order: float | None = None
     """Sorts the studies of a patient in time (a date, a follow-up number), where that is known. The packer keeps the rank and
     the study before, never the value itself."""
+    view: str = ""
+    """What the listing says of the view, the labels (as in `Record`) and the patient: counted before packing begins."""
+    labels: dict[str, int | None] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

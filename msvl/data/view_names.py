@@ -32,6 +32,14 @@ def view_group(view: str) -> str:
     return "other"
 
 
+def view_name(view: str) -> str:
+    """Return PA or AP where the words mean one of them, else the words themselves; `unknown` for none."""
+    if view_group(view) == "unknown":
+        return "unknown"
+    letters = re.sub(r"[\s_-]", "", view).upper()
+    return {"POSTEROANTERIOR": "PA", "ANTEROPOSTERIOR": "AP"}.get(letters, view.strip())
+
+
 def add_views(parser: argparse.ArgumentParser) -> None:
     """Add --views with the default of official data sets."""
     parser.add_argument(

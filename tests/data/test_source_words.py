@@ -10,7 +10,7 @@ from msvl.config.errors import DataError
 from msvl.data.label_states import label_state
 from msvl.data.patient_facts import patient_facts
 from msvl.data.study import Entry
-from msvl.data.view_names import choose_views, parse_views, view_group
+from msvl.data.view_names import choose_views, parse_views, view_group, view_name
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,11 @@ from msvl.data.view_names import choose_views, parse_views, view_group
 )  # fmt: skip
 def test_views(words: str, group: str) -> None:
     assert view_group(words) == group
+
+
+def test_one_name_for_the_two_frontal_views() -> None:
+    words = ("POSTERO_ANTERIOR", "antero-posterior", "AP", "LATERAL", " LAO ", "N/A", "")
+    assert [view_name(word) for word in words] == ["PA", "AP", "AP", "LATERAL", "LAO", "unknown", "unknown"]
 
 
 def test_choice_of_views_counts_what_it_leaves_out(caplog: pytest.LogCaptureFixture) -> None:
