@@ -38,6 +38,18 @@ NATIVE = (
 )  # fmt: skip
 """Transfer syntaxes whose pixels are not compressed."""
 GREY = ("MONOCHROME1", "MONOCHROME2")
+UNREADABLE = (
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom raises on bytes that are no DICOM."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,16 @@ def read_dicom(path: Path, where: str, *, window: int = 1, at_least: int = 0) ->
     return DicomImage(pixels, (dataset.Rows, dataset.Columns), {name: text for name, text in facts.items() if text})
 
 
+def read_patient_id(path: Path) -> str:
+    """Return the PatientID of a file, to split by patient; empty when it has none or cannot be read. Show it to nobody."""
+    try:
+        with _silence(), gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
+            header = pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=["PatientID"])
+            return str(header.get("PatientID") or "").strip()
+    except UNREADABLE:
+        return ""
+
+
 def _dataset(path: Path, where: str) -> Dataset:
     if not path.is_file():
         raise DataError(f"{where}: there is no image file {path.name} in {path.parent}")
@@ -93,8 +115,7 @@ def _dataset(path: Path, where: str) -> Dataset:
             for name in TAGS:
                 if name in dataset and dataset[name].is_empty:
                     del dataset[name]
-    # What pydicom raises on bytes that are no DICOM.
-    except (EOFError, OSError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, struct.error, zlib.error) as error:
+    except UNREADABLE as error:
         raise DataError(f"{where}: {path.name} is no whole DICOM file: copy it again") from error
     return dataset
 
@@ -136,7 +157,9 @@ def _syntax(dataset: Dataset) -> UID:
     if "TransferSyntaxUID" in dataset.file_meta:
         return UID(dataset.file_meta.TransferSyntaxUID)
     if dataset["PixelData"].is_undefined_length:
-        raise ValueError("its pixels are compressed and it does not say how, for its file header is lost: export it again")
+        raise ValueError(
+            "its pixels are compressed and it does not say how, for its file header is lost: export it again"
+        )
     return uid.ExplicitVRLittleEndian
 
 
@@ -146,7 +169,9 @@ def _patterns(dataset: Dataset, syntax: UID, at_least: int) -> np.ndarray:
     if syntax in SYNTAXES:
         return decode_frame(_frame(dataset), syntax, shape, depth, at_least)
     if syntax not in NATIVE:
-        raise ValueError(f"its pixels are in {syntax.name}, which cannot be read: export it as JPEG 2000 or uncompressed")
+        raise ValueError(
+            f"its pixels are in {syntax.name}, which cannot be read: export it as JPEG 2000 or uncompressed"
+        )
     size = shape[0] * shape[1] * depth // 8
     if len(dataset.PixelData) < size:
         raise ValueError("its pixels are cut short: copy it again")

@@ -57,7 +57,7 @@ def grey_values(patterns: np.ndarray, dataset: Dataset, window: int, *, compress
     whole = low >= 0 and high <= DEEPEST and np.array_equal(values, np.rint(values))
     if not whole:
         values = (values - low) * (DEEPEST / ((high - low) or 1.0))
-    table = np.zeros(256 ** patterns.dtype.itemsize, dtype=np.uint8 if eight_bit and whole and high < 256 else np.uint16)
+    table = np.zeros(256**patterns.dtype.itemsize, dtype=np.uint8 if eight_bit and whole and high < 256 else np.uint16)
     table[used] = np.rint(values)
     return table[patterns]
 

@@ -220,9 +220,7 @@ def test_modality_and_voi_luts(tmp_path: Path) -> None:
     assert np.array_equal(modality, voi)
     second = lut(curve[::-1].copy(), first=0)
     both = {"VOILUTSequence": [lut(curve, first=0), second], "WindowCenter": 100, "WindowWidth": 50}
-    assert np.array_equal(
-        read(tmp_path, image, bits=12, window=2, **both).pixels, curve[::-1][np.clip(image, 0, 2999)]
-    )
+    assert np.array_equal(read(tmp_path, image, bits=12, window=2, **both).pixels, curve[::-1][np.clip(image, 0, 2999)])
 
 
 def test_eight_bit_values_in_sixteen_bits_keep_them_and_their_window_is_left_out(tmp_path: Path) -> None:
@@ -263,7 +261,10 @@ def _written(folder: Path, image: np.ndarray, **options: Any) -> Path:
         ({"PixelData": None}, "this is no DICOM image"),
         ({"Rows": 62}, "its pixels are cut short: copy it again"),
         ({"WindowCenter": 100, "WindowWidth": 0}, "its window or a lookup table cannot be used: --window 0 leaves"),
-        ({"VOILUTFunction": "CURVED", "WindowCenter": 9, "WindowWidth": 9}, "its window or a lookup table cannot be used"),
+        (
+            {"VOILUTFunction": "CURVED", "WindowCenter": 9, "WindowWidth": 9},
+            "its window or a lookup table cannot be used",
+        ),
         ({"syntax": uid.JPEGLSLossless, "Rows": 62}, "its pixels are 61 x 48, its header says 62 x 48"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from pydicom import Dataset, FileMetaDataset, dcmwrite, uid
 from pydicom.encaps import encapsulate
 
-Encode = Callable[[np.ndarray, int], bytes]
+Encode = Callable[[np.ndarray, int], bytes | bytearray]
 ENCODERS: dict[str, Encode] = {
     uid.JPEGBaseline8Bit: lambda image, bits: imagecodecs.jpeg8_encode(image, level=95),
     uid.JPEGExtended12Bit: lambda image, bits: imagecodecs.jpeg8_encode(image, level=98, bitspersample=12),
@@ -28,9 +29,7 @@ ENCODERS: dict[str, Encode] = {
     uid.JPEG2000Lossless: lambda image, bits: imagecodecs.jpeg2k_encode(
         image, level=0, codecformat="j2k", reversible=True, bitspersample=bits
     ),
-    uid.JPEG2000: lambda image, bits: imagecodecs.jpeg2k_encode(
-        image, level=60, codecformat="j2k", bitspersample=bits
-    ),
+    uid.JPEG2000: lambda image, bits: imagecodecs.jpeg2k_encode(image, level=60, codecformat="j2k", bitspersample=bits),
 }
 """Transfer syntax -> encoder of unsigned pixels with so many bits stored."""
 
@@ -55,16 +54,22 @@ def encode_dicom(
         tags: Further elements by keyword; None removes one that would be there.
     """
     dataset = Dataset()
-    dataset.SOPClassUID, dataset.SOPInstanceUID = uid.DigitalXRayImageStorageForPresentation, "1.2.3.4"
     dataset.Rows, dataset.Columns = image.shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8 * image.dtype.itemsize, bits, bits - 1
     dataset.PixelRepresentation = int(image.dtype.kind == "i")
     _set_pixels(dataset, image, bits, syntax)
-    for name, value in tags.items():
-        setattr(dataset, name, value)
-        if value is None:
-            del dataset[name]
+    with warnings.catch_warnings():
+        # Data sets have values that the standard forbids, such as ages without their Y.
+        warnings.simplefilter("ignore")
+        for name, value in tags.items():
+            setattr(dataset, name, value)
+            if value is None:
+                del dataset[name]
+        return _written(dataset, syntax, preamble=preamble)
+
+
+def _written(dataset: Dataset, syntax: str, *, preamble: bool) -> bytes:
     stream = io.BytesIO()
     if preamble:
         dcmwrite(stream, dataset, enforce_file_format=True)
@@ -77,6 +82,8 @@ def encode_dicom(
 def _set_pixels(dataset: Dataset, image: np.ndarray, bits: int, syntax: str) -> None:
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = uid.UID(syntax)
+    dataset.file_meta.MediaStorageSOPClassUID = uid.DigitalXRayImageStorageForPresentation
+    dataset.file_meta.MediaStorageSOPInstanceUID = uid.UID("1.2.3.4")
     order = ">" if syntax == uid.ExplicitVRBigEndian else "<"
     if syntax in ENCODERS:
         patterns = (image.astype(np.int64) & (2**bits - 1)).astype(f"u{image.dtype.itemsize}")
