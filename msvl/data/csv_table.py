@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from typing import IO
 
 from msvl.config.errors import DataError
 
+LONGEST_NAME = 60
+"""Characters of a column's name; more are taken for data."""
 CELL_LIMIT = 1 << 24
 """Characters of a cell at most; the csv module's own 131,072 is less than some reports have."""
 _FOREIGN: tuple[tuple[bytes, str], ...] = (
@@ -131,8 +134,10 @@ def _what_is_there(header: Sequence[str]) -> str:
         for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
             if separator in header[0]:
                 return f"its cells are separated by {name}; save it with commas"
-    shown = ", ".join(name for name in header if name)
-    return f"columns are {shown if len(shown) < 600 else shown[:600] + ' ...'}; is it the right file and version?"
+    # Without a header these are cells of the first row, with ids and dates, which no message may repeat.
+    if any(len(name) > LONGEST_NAME or re.search(r"\d{4}", name) for name in header):
+        return "its first row looks like data and not like a header; download the file again"
+    return f"columns are {', '.join(filter(None, header))}; is it the right file and version?"
 
 
 def _check_row(path: Path, number: int, row: Sequence[str], header: Sequence[str]) -> None:

@@ -15,7 +15,8 @@ from msvl.data.images import decode_image, image_size, shrink
 from msvl.data.index import SplitIndex, study_starts
 from msvl.data.packed import SPLITS, PackedSet
 from msvl.data.reader import SampleReader
-from msvl.data.reports import count_words
+from msvl.data.reports import count_words, repeated_headings
+from msvl.data.sample import sample_text
 
 TILES, COLUMNS, TILE = 24, 8, 160
 WORDS = (0, 10, 20, 40, 60, 80, 120, 200)
@@ -76,6 +77,10 @@ def render(description: dict[str, Any]) -> str:
             lines.append(f"       lengths, sizes, labels and equal images: of {part['read']:,} samples")
         if part["unreadable"]:
             lines.append(f"       {part['unreadable']:,} cannot be read: see `msvl data verify {description['path']}`")
+        if part["repeated_headings"]:
+            lines.append(
+                f"       reports with a section twice, of which the last is read: {part['repeated_headings']:,}"
+            )
         lines += _bars("words", part["words"]) + _bars("px", part["short_side"])
         for finding, counts in part["labels"].items():
             unsure = f", uncertain {counts['-1']:,}" if counts["-1"] else ""
@@ -118,6 +123,7 @@ def _figures(index: SplitIndex, counts: dict[str, int], samples: int, *, has_rep
         "shared_image": sum(n for n in images.values() if n > 1) / max(1, sum(images.values())),
         "shared_study": _shared_studies(index),
         "words": _histogram([count_words(meta["report"]) for meta in metas] if has_reports else [], WORDS),
+        "repeated_headings": sum(repeated_headings(sample_text(meta).sections) for meta in metas),
         "short_side": _histogram(sides, SIDES),
         "labels": labels,
     }

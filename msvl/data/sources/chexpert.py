@@ -86,7 +86,7 @@ class CheXpertSource:
             study = self._root / folders.get(name[1], f"test/{name[1]}") / name[2]
             images = sorted(study.glob("view*_*.jpg"))
             if not images:
-                raise DataError(f"{where}: there is no image of its study in {study}")
+                raise DataError(f"{where}: there is no image of its study below --images: unpack the test split there")
             for image in images:
                 group = "lateral" if "lateral" in image.name else "frontal"
                 labels = label_states(row, CHEXPERT_FINDINGS, where)

@@ -174,7 +174,7 @@ def _json_annotations(path: Path) -> Iterator[Annotation]:
             yield Annotation(where, image["path"], names[item["category_id"]], phrase, (x, y, w, h), size, split)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{path} is no annotation file of MS-CXR ({type(error).__name__} {error}): expected images, annotations and categories"
+            f"{path} is no annotation file of MS-CXR: expected images, annotations and categories as COCO has them"
         ) from error
 
 
