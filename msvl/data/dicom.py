@@ -59,7 +59,7 @@ class DicomImage:
     pixels: np.ndarray
     """[H, W] uint8 or uint16."""
     full_size: tuple[int, int]
-    """(height, width) in the file, larger than `pixels` where they were decoded at half size."""
+    """(height, width) in the file, larger than `pixels` where they were decoded at a reduced one."""
     facts: dict[str, str]
     """Those of FACTS that the header fills, as they stand there."""
 
@@ -71,7 +71,7 @@ def read_dicom(path: Path, where: str, *, window: int = 1, at_least: int = 0) ->
         path: The file.
         where: Its place in the source, for messages.
         window: Which of the file's windows or VOI LUTs to apply, from 1; 0 for none (`grey_values`).
-        at_least: Baseline JPEGs without LUT or window may come at half size where both sides then still have so many pixels.
+        at_least: Baseline JPEGs without LUT or window may come at 1/2, 1/4 or 1/8 where both sides then still have so many pixels.
 
     Raises:
         DataError: The file is missing, no DICOM image, of several frames, in colour, cut short or damaged. The message holds
@@ -112,9 +112,9 @@ def _dataset(path: Path, where: str) -> Dataset:
     try:
         with _silence():
             dataset = pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=list(TAGS))
-            for name in TAGS:
-                if name in dataset and dataset[name].is_empty:
-                    del dataset[name]
+            for element in list(dataset):
+                if element.is_empty:
+                    del dataset[element.tag]
     except UNREADABLE as error:
         raise DataError(f"{where}: {path.name} is no whole DICOM file: copy it again") from error
     return dataset
