@@ -55,7 +55,7 @@ def add_parsers(groups: Any) -> None:
 
 def _sources(arguments: argparse.Namespace) -> int:
     for name, path in SOURCES.items():
-        sys.stdout.write(f"{name:12s} {first_line(importlib.import_module(path).__doc__)}\n")
+        sys.stdout.write(f"{name:16s} {first_line(importlib.import_module(path).__doc__)}\n")
     return 0
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from msvl.config.errors import DataError
 from msvl.data.shown import shown_cell
@@ -27,6 +28,12 @@ def label_state(cell: str, where: str, column: str) -> int | None:
         return STATES[cell.strip().lower()]
     except KeyError:
         raise DataError(f"{where}: label {shown_cell(cell)} in column '{column}'; expected 1, 0, -1 or blank") from None
+
+
+def check_labelled(labels: Iterable[Mapping[str, int | None]], table: Path) -> None:
+    """Raise DataError when no listed image has labels: the table belongs to other images."""
+    if not any(labels):
+        raise DataError(f"{table} has a row for none of the listed images: take table and images from the same version")
 
 
 def label_states(cells: Mapping[str, str], columns: Sequence[str], where: str) -> dict[str, int | None]:

@@ -18,10 +18,13 @@ from msvl.data.reader import SampleReader
 
 @dataclass(frozen=True)
 class Subset:
-    """Samples of a split, by key, in the order of the split."""
+    """Samples of a split, in its order."""
 
+    rows: tuple[int, ...]
+    """Their numbers in the index."""
     keys: tuple[str, ...]
     patients: int
+    """How many they are of."""
 
 
 def choose_patients(strata: Mapping[str, str], ratio: float, seed: int) -> set[str]:
@@ -62,12 +65,20 @@ def label_stratum(labels: Iterable[Mapping[str, int | None]]) -> str:
 
 
 def draw_subset(index: SplitIndex, ratio: float, seed: int) -> Subset:
-    """Choose a share of a split's patients, stratified by their findings, with all their samples. Raises DataError."""
+    """Choose a share of a split's patients, stratified by their findings, with all their samples.
+
+    Raises DataError for a ratio out of its range, and for a sample that cannot be read.
+    """
     reader = SampleReader(index)
     patients: list[str] = []
     labels: dict[str, list[dict[str, int | None]]] = {}
     for row in range(len(index)):
-        meta = reader.meta(row)
+        try:
+            meta = reader.meta(row)
+        except ValueError as error:
+            raise DataError(
+                f"sample {reader.key(row)} of {reader.shard(row)} cannot be read ({error}): see `msvl data verify`"
+            ) from error
         patients.append(meta["patient"])
         labels.setdefault(meta["patient"], []).append(meta["labels"])
     reader.close()
@@ -122,7 +133,7 @@ def _of_rows(index: SplitIndex, rows: Sequence[int]) -> Subset:
     reader = SampleReader(index)
     keys = tuple(reader.key(row) for row in rows)
     reader.close()
-    return Subset(keys, patients=len(np.unique(index.records["patient"][list(rows)])))
+    return Subset(tuple(rows), keys, patients=len(np.unique(index.records["patient"][list(rows)])))
 
 
 def _source_names(key_table: Path) -> dict[str, set[str]]:

@@ -13,6 +13,7 @@ from msvl.data.config import DataConfig, ReportConfig
 from msvl.data.inspect_set import describe, render
 from msvl.data.pack import pack
 from msvl.data.pack_options import PackOptions
+from msvl.data.pack_plan import plan
 from msvl.data.packed import PackedSet
 from msvl.data.reader import SampleReader
 from msvl.data.sample import usable_sentences
@@ -58,7 +59,9 @@ def test_rank_and_prior_follow_the_order_in_time_and_the_order_itself_is_not_kep
         meta = reader.meta(row)
         assert set(meta["extra"]) == {"study_rank", "prior"}
         by_patient.setdefault(meta["patient"], {})[meta["extra"]["study_rank"]] = meta
+    orders = {job.study: job.entry.order for unit in plan(Labelled(20), OPTIONS) for job in unit.jobs}
     for studies in by_patient.values():
+        assert orders[studies[0]["study"]] < orders[studies[1]["study"]]
         assert studies[0]["extra"]["prior"] is None
         assert studies[1]["extra"]["prior"] == studies[0]["study"]
 

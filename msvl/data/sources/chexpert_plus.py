@@ -12,7 +12,7 @@ from typing import Any
 from msvl.config.errors import DataError
 from msvl.data.csv_table import not_utf8, place, read_rows
 from msvl.data.images import read_reduced
-from msvl.data.label_states import CHEXPERT_FINDINGS
+from msvl.data.label_states import CHEXPERT_FINDINGS, check_labelled
 from msvl.data.patient_facts import patient_facts
 from msvl.data.patient_folders import TAIL, patient_folders
 from msvl.data.study import Entry, Record
@@ -71,7 +71,10 @@ class CheXpertPlusSource:
 
     def entries(self) -> list[Entry]:
         """List the images of the wanted views. Raises DataError naming file and row."""
-        return choose_views(self._rows(), self._views, self.name)
+        entries = choose_views(self._rows(), self._views, self.name)
+        if self._labels != "none":
+            check_labelled((entry.labels for entry in entries), self._root / LABELS.format(self._labels))
+        return entries
 
     def record(self, entry: Entry) -> Record:
         """Read one image; its report was listed."""
@@ -116,7 +119,7 @@ def _listed(
         payload={"path": file, "report": report_of(row)},
         order=_rank(row["patient_report_date_order"], where),
         view=row["ap_pa"] if view_group(row["ap_pa"]) == kind else kind,
-        labels=labels.get(tail.group(), {}),
+        labels=labels.get(_name(tail), {}),
         extra=patient_facts(sex=row["sex"], age="" if row["age"] in ("0", "0.0") else row["age"]),
     )
 
@@ -148,7 +151,7 @@ def _rank(cell: str, where: str) -> float | None:
 
 
 def _labels(path: Path) -> dict[str, dict[str, int | None]]:
-    """Return image path (from train/ or valid/ on) -> labels, from JSON lines. Raises DataError naming the line."""
+    """Return image path (from train/ or valid/ on, without suffix) -> labels, from JSON lines. Raises DataError naming the line."""
     labels: dict[str, dict[str, int | None]] = {}
     try:
         with open(path, encoding="utf-8") as lines:
@@ -161,6 +164,11 @@ def _labels(path: Path) -> dict[str, dict[str, int | None]]:
     if not labels:
         raise DataError(f"{path} is empty: download it again")
     return labels
+
+
+def _name(tail: re.Match[str]) -> str:
+    """Return a path without its suffix, which differs between files."""
+    return "/".join(tail.groups()[:4])
 
 
 def _labelled(line: str, where: str) -> tuple[str, dict[str, int | None]]:
@@ -177,7 +185,7 @@ def _labelled(line: str, where: str) -> tuple[str, dict[str, int | None]]:
     wrong = [name for name, state in states.items() if state not in (None, 1, 0, -1)]
     if wrong:
         raise DataError(f"{where}: label {states[wrong[0]]!r} of {wrong[0]}; expected 1, 0, -1 or null")
-    return tail.group(), {name: None if state is None else int(state) for name, state in states.items()}
+    return _name(tail), {name: None if state is None else int(state) for name, state in states.items()}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

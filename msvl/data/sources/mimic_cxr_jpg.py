@@ -12,7 +12,7 @@ from typing import Any
 from msvl.config.errors import DataError
 from msvl.data.csv_table import place, read_rows
 from msvl.data.images import read_reduced
-from msvl.data.label_states import CHEXPERT_FINDINGS, label_states
+from msvl.data.label_states import CHEXPERT_FINDINGS, check_labelled, label_states
 from msvl.data.mimic_reports import ReportFiles, section_reports
 from msvl.data.study import Entry, Record
 from msvl.data.view_names import add_views, choose_views, parse_views, view_group, view_name
@@ -83,7 +83,11 @@ class MimicCxrJpgSource:
 
     def entries(self) -> list[Entry]:
         """List the images of the wanted views. Raises DataError naming table and row."""
-        return choose_views(self._rows(), self._options.views, self.name)
+        options = self._options
+        entries = choose_views(self._rows(), options.views, self.name)
+        if options.labels != "none":
+            check_labelled((entry.labels for entry in entries), table(options.images, LABELLERS[options.labels]))
+        return entries
 
     def record(self, entry: Entry) -> Record:
         """Read one image and the report of its study."""

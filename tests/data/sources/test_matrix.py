@@ -32,7 +32,7 @@ def test_every_official_source_has_a_miniature() -> None:
 )
 def test_from_the_official_layout_to_two_steps(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = tmp_path / "source", tmp_path / "shards"
-    assert main(["data", "miniature", name, str(folder), "--size", "64"]) == 0
+    assert main(["data", "miniature", name, str(folder), "--train", "40", "--size", "64"]) == 0
     source = importlib.import_module(MINIATURES[name]).pack_words(folder)
     made = [] if source_from(source).has_reports else ["--reports-from-labels"]
     options = ["--short-side", "48", "--workers", "1", "--id-key", "k", "--train-tokenizer", "300", *made]

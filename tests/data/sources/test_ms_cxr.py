@@ -25,7 +25,7 @@ NAME = "ms-cxr"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_miniature(NAME, tmp_path_factory.mktemp("ms-cxr"), train=12)
+    return write_miniature(NAME, tmp_path_factory.mktemp("ms-cxr"), train=24)
 
 
 def entries(folder: Path, file: str) -> list[Entry]:
@@ -81,7 +81,7 @@ def test_boxes_are_scaled_to_the_stored_image(folder: Path, tmp_path: Path) -> N
 
 
 def test_images_of_another_size_than_the_boxes_are_refused(tmp_path: Path) -> None:
-    folder = write_miniature(NAME, tmp_path, train=3, val=0, test=0)
+    folder = write_miniature(NAME, tmp_path, train=6, val=0, test=0)
     source = source_of(NAME, folder)
     entry = source.entries()[0]
     cv2.imwrite(str(folder / JPG / entry.payload["path"]), np.zeros((32, 32), np.uint8))
