@@ -17,6 +17,7 @@ from msvl.data.batch import Batch
 from msvl.data.batch_reader import BatchReader, Share
 from msvl.data.config import DataConfig
 from msvl.data.faults import Fill
+from msvl.data.loader_signals import obey_only_the_parent
 from msvl.data.plan import Plan
 from msvl.data.tokenise import ReportTokeniser
 
@@ -81,3 +82,4 @@ def _plain_errors(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 def _start_worker(number: int) -> None:
     torch.set_num_threads(1)
+    obey_only_the_parent()
