@@ -89,7 +89,7 @@ class TrainingJob:
         row = restarts.fruitless(job, newest_step(run))
         if len(row) > self.cluster.max_restarts:
             raise given_up(row, newest_step(run))
-        go_back_to_the_queue(job)
+        return go_back_to_the_queue(job)
 
     def _start(self, job: str, restart: int, nodes: list[str], signals: Signals) -> Outcome:
         address = choose_address(nodes, scontrol.node_addresses(nodes))
