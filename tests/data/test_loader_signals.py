@@ -10,11 +10,11 @@ import sys
 import time
 from multiprocessing.connection import Connection
 
-from msvl.data.loader_signals import obey_only_the_parent
+from msvl.data.loader_signals import obey_only
 
 
 def loader(pipe: Connection) -> None:
-    obey_only_the_parent()
+    obey_only(os.getppid())
     pipe.send(os.getpid())
     while pipe.poll(20):
         pipe.send(pipe.recv())
