@@ -240,7 +240,7 @@ def test_one_task_per_rank(checkout: Checkout) -> None:
 def test_eight_nodes_of_eight_gpus(checkout: Checkout, gpu_option: str) -> None:
     checkout.edit_cluster(PARTITION="big", NODES=8, GPUS_PER_NODE=8, RANKS_PER_NODE="", CPUS_PER_NODE=96, MEMORY_PER_NODE="900G",
                           TIME="2-00:00:00", GPU_OPTION=gpu_option)  # fmt: skip
-    checkout.write_config(train={"global_batch": 64}, data={"lanes": 64})
+    checkout.write_config(train={"global_batch": 64})
     script = checkout.type(sys.executable, "-m", "launch.pretrain", "--dry-run")
     assert script.returncode == 0, script.stderr
     option = "gpus-per-node=8" if gpu_option == "gpus-per-node" else "gres=gpu:8"
