@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from launch.cluster import Cluster, read_cluster
-from msvl.config.errors import ConfigError, MsvlError
+from msvl.config.errors import ClusterError, ConfigError, MsvlError
 from msvl.environment import prepare_environment
 
 
@@ -22,11 +23,16 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
 
 
 def cluster_from(arguments: argparse.Namespace, **overrides: object) -> Cluster:
-    """Read cluster.env of the checkout that this is typed in. Raises ConfigError elsewhere."""
+    """Read cluster.env of the checkout that this is typed in. Raises ConfigError elsewhere, ClusterError without Slurm."""
     root = Path.cwd()
     if not (root / "launch").is_dir() or not (root / "msvl").is_dir():
         raise ConfigError(f"{root} is not msvl's checkout: change to it first")
-    return read_cluster(root, file=arguments.cluster, **overrides)
+    cluster = read_cluster(root, file=arguments.cluster, **overrides)
+    if not arguments.dry_run and not shutil.which("sbatch"):
+        raise ClusterError(
+            "there is no Slurm here: type this on a login node of the cluster, or add --local or --dry-run"
+        )
+    return cluster
 
 
 def run_command(action: Callable[[], int], *, debug: bool) -> int:

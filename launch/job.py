@@ -96,10 +96,6 @@ def build_executor(
         resources: What this job asks for.
         dry_run: Only a script is wanted; Slurm need not be here.
     """
-    if not dry_run and Executor.affinity() < 0:
-        raise ClusterError(
-            "there is no Slurm here: type this on a login node of the cluster, or add --local or --dry-run"
-        )
     if not dry_run:
         folder.mkdir(parents=True, exist_ok=True)
     executor = _without_slurm(folder, cluster) if dry_run else Executor(folder, python=_python(cluster))

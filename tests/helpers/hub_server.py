@@ -41,6 +41,13 @@ class HubServer:
                         }
                         self.send(json.dumps(told).encode(), {"Content-Type": "application/json"}, body=body)
                         return
+                    if path in (f"api/models/{name}/tree/main", f"api/models/{name}/tree/{REVISION}"):
+                        tree = [
+                            {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": REVISION}
+                            for file in sorted(folder.iterdir())
+                        ]
+                        self.send(json.dumps(tree).encode(), {"Content-Type": "application/json"}, body=body)
+                        return
                     for revision in ("main", REVISION):
                         prefix = f"{name}/resolve/{revision}/"
                         file = folder / path.removeprefix(prefix)

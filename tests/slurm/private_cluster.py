@@ -95,14 +95,8 @@ class PrivateCluster:
 
     def __init__(self, prefix: Path, *, accounting: bool = False) -> None:
         """Install what is missing, and start. Raises SlurmUnavailable."""
-        self.prefix = prefix
-        self.conf = prefix / "etc" / "slurm.conf"
-        self.environment = {
-            "SLURM_CONF": str(self.conf),
-            "PATH": f"{os.environ.get('PATH', '')}{os.pathsep}{SYSTEM_PATH}",
-        }
+        self._know(prefix)
         self._accounting = accounting
-        self._database: subprocess.Popen[bytes] | None = None
         install(PACKAGES | (ACCOUNTING_PACKAGES if accounting else {}))
         for name in ("etc", "run", "log", "state", "spool", "munge"):
             (prefix / name).mkdir(parents=True, exist_ok=True)
@@ -116,6 +110,28 @@ class PrivateCluster:
         except BaseException:
             self.stop()
             raise
+        # A killed pytest tears nothing down: its pipe closes, and the guard does.
+        self._guard = subprocess.Popen(
+            [sys.executable, "-m", "tests.slurm.private_cluster", "--guard", str(prefix)],
+            stdin=subprocess.PIPE, cwd=Path(__file__).resolve().parents[2], start_new_session=True,
+        )  # fmt: skip
+
+    @classmethod
+    def attach(cls, prefix: Path) -> PrivateCluster:
+        """Return the cluster of a folder, to stop it."""
+        cluster = cls.__new__(cls)
+        cluster._know(prefix)
+        return cluster
+
+    def _know(self, prefix: Path) -> None:
+        self.prefix = prefix
+        self.conf = prefix / "etc" / "slurm.conf"
+        self.environment = {
+            "SLURM_CONF": str(self.conf),
+            "PATH": f"{os.environ.get('PATH', '')}{os.pathsep}{SYSTEM_PATH}",
+        }
+        self._database: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
 
     def run(self, *words: str, limit: float = 60, check: bool = True, cwd: Path | None = None) -> str:
         """Run a command of Slurm's within a time limit; return what it printed."""
@@ -209,6 +225,8 @@ class PrivateCluster:
         self._quietly("munged", "--stop", f"--socket={self.prefix}/run/munge.sock")
         for process in left:
             kill_quietly(process)
+        if self._guard is not None:
+            self._guard.communicate(b"stopped", timeout=30)
 
     def _own_processes(self) -> list[int]:
         return [
@@ -370,7 +388,12 @@ def _is_zombie(pid: int) -> bool:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Start a cluster in a folder; stop it on Ctrl-C."""
+    """Start a cluster in a folder and stop it on Ctrl-C; with --guard, stop the one that is there when standard input ends."""
+    if arguments[0] == "--guard":
+        if not sys.stdin.read():
+            PrivateCluster.attach(Path(arguments[1])).stop()
+            shutil.rmtree(arguments[1], ignore_errors=True)
+        return 0
     cluster = PrivateCluster(Path(arguments[0]).resolve(), accounting="--accounting" in arguments)
     sys.stdout.write(f"export SLURM_CONF={cluster.conf}   # Ctrl-C here ends the cluster\n")
     sys.stdout.flush()

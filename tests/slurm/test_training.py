@@ -68,11 +68,11 @@ def uninterrupted(tiny_set: Path, tmp_path_factory: pytest.TempPathFactory) -> l
     return losses(folder / "whole")
 
 
-def started(checkout: Checkout, *, step: int = 5, **cluster: object) -> str:
+def started(checkout: Checkout, *words: str, step: int = 5, **cluster: object) -> str:
     """Submit the long run and wait until it has trained some steps; return its job."""
     checkout.edit_cluster(**cluster)
     checkout.write_config(**LONG)
-    job, output = checkout.sbatch("pretrain", WITH_LOADER)
+    job, output = checkout.sbatch("pretrain", WITH_LOADER, *words)
     assert job, output
     checkout.wait_for_step(step, job=job)
     return job
@@ -90,14 +90,17 @@ def resumed_equals(checkout: Checkout, job: str, uninterrupted: list) -> None:
     "A warning before the time limit: step finished, saved, requeued, resumed; losses to the bit", how="slurm"
 )
 def test_a_warning_before_the_time_limit(checkout: Checkout, uninterrupted: list) -> None:
-    job = started(checkout)
+    job = started(checkout, "wandb.enabled=true")
     # What --signal=B:USR2@300 makes Slurm do: the batch process alone hears it.
     checkout.slurm.run("scancel", "--batch", "--signal=USR2", job)
     resumed_equals(checkout, job, uninterrupted)
     first = checkout.starts()[0]
     assert first["asked"]
     assert "stopped by SIGUSR2" in first["reason"]
-    assert "given up" not in checkout.output(job)
+    identity = (checkout.run_folder() / "wandb" / "run-id").read_text()
+    fragments = [path.name for path in checkout.run_folder().glob("wandb/**/offline-run-*") if path.is_dir()]
+    assert len(fragments) >= 2
+    assert {name.rpartition("-")[2] for name in fragments} == {identity}
 
 
 @pytest.mark.evidence("Preemption by a higher partition: saved within the grace time, requeued, resumed", how="slurm")
@@ -133,7 +136,7 @@ def test_a_killed_node(checkout: Checkout, uninterrupted: list) -> None:
 @pytest.mark.slow
 @pytest.mark.evidence("A killed node daemon whose tasks live on: Slurm requeues the job, it resumes", how="slurm")
 def test_a_killed_node_daemon(checkout: Checkout) -> None:
-    steps = 40 * STEPS  # Slurm needs 25 s to notice
+    steps = 20 * STEPS  # Slurm needs 25 s to notice
     checkout.edit_cluster()
     checkout.write_config(train={"steps": steps, "save_every": 50, "check_collectives": False})
     job, output = checkout.sbatch("pretrain")
@@ -153,7 +156,7 @@ def test_a_killed_node_daemon(checkout: Checkout) -> None:
     "Slurm's own clock: the warning of `--signal` near the time limit requeues, the run resumes", how="slurm"
 )
 def test_the_time_limit_itself(checkout: Checkout) -> None:
-    steps = 50 * STEPS
+    steps = 12 * STEPS
     # With a limit of one minute Slurm warns 0 to 30 s after the start.
     checkout.edit_cluster(TIME=1, SIGNAL_SECONDS=30)
     checkout.write_config(train={"steps": steps, "save_every": steps, "check_collectives": False})
@@ -240,7 +243,7 @@ def test_one_task_per_rank(checkout: Checkout) -> None:
 def test_eight_nodes_of_eight_gpus(checkout: Checkout, gpu_option: str) -> None:
     checkout.edit_cluster(PARTITION="big", NODES=8, GPUS_PER_NODE=8, RANKS_PER_NODE="", CPUS_PER_NODE=96, MEMORY_PER_NODE="900G",
                           TIME="2-00:00:00", GPU_OPTION=gpu_option)  # fmt: skip
-    checkout.write_config(train={"global_batch": 64}, data={"lanes": 64})
+    checkout.write_config(train={"global_batch": 64})
     script = checkout.type(sys.executable, "-m", "launch.pretrain", "--dry-run")
     assert script.returncode == 0, script.stderr
     option = "gpus-per-node=8" if gpu_option == "gpus-per-node" else "gres=gpu:8"
