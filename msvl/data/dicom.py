@@ -6,7 +6,6 @@ Of the header only the tags in `TAGS` are read, so that names, dates and numbers
 from __future__ import annotations
 
 import gzip
-import io
 import logging
 import struct
 import warnings
@@ -59,7 +58,7 @@ class DicomImage:
     pixels: np.ndarray
     """[H, W] uint8 or uint16."""
     full_size: tuple[int, int]
-    """(height, width) in the file, larger than `pixels` where they were decoded at half size."""
+    """(height, width) in the file, larger than `pixels` where they were decoded at a reduced one."""
     facts: dict[str, str]
     """Those of FACTS that the header fills, as they stand there."""
 
@@ -71,7 +70,7 @@ def read_dicom(path: Path, where: str, *, window: int = 1, at_least: int = 0) ->
         path: The file.
         where: Its place in the source, for messages.
         window: Which of the file's windows or VOI LUTs to apply, from 1; 0 for none (`grey_values`).
-        at_least: Baseline JPEGs without LUT or window may come at half size where both sides then still have so many pixels.
+        at_least: Baseline JPEGs without LUT or window may come at 1/2, 1/4 or 1/8 where both sides then still have so many pixels.
 
     Raises:
         DataError: The file is missing, no DICOM image, of several frames, in colour, cut short or damaged. The message holds
@@ -104,17 +103,11 @@ def _dataset(path: Path, where: str) -> Dataset:
     if not path.is_file():
         raise DataError(f"{where}: there is no image file {path.name} in {path.parent}")
     try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{where}: {path.name} cannot be read or is cut short: copy it again") from error
-    try:
-        with _silence():
-            dataset = pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=list(TAGS))
-            for name in TAGS:
-                if name in dataset and dataset[name].is_empty:
-                    del dataset[name]
+        with _silence(), gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
+            dataset = pydicom.dcmread(stream, force=True, specific_tags=list(TAGS))
+            for element in list(dataset):
+                if element.is_empty:
+                    del dataset[element.tag]
     except UNREADABLE as error:
         raise DataError(f"{where}: {path.name} is no whole DICOM file: copy it again") from error
     return dataset
@@ -176,7 +169,8 @@ def _patterns(dataset: Dataset, syntax: UID, at_least: int) -> np.ndarray:
     if len(dataset.PixelData) < size:
         raise ValueError("its pixels are cut short: copy it again")
     _, little_endian = dataset.original_encoding
-    pixels = np.frombuffer(dataset.PixelData[:size], dtype=f"{'<' if little_endian else '>'}u{depth // 8}")
+    dtype = f"{'<' if little_endian else '>'}u{depth // 8}"
+    pixels = np.frombuffer(dataset.PixelData, dtype, count=shape[0] * shape[1])
     return pixels.reshape(shape).astype(f"u{depth // 8}", copy=False)
 
 

@@ -6,7 +6,7 @@ import imagecodecs
 import numpy as np
 from pydicom import uid
 
-from msvl.data.images import decode_jpeg
+from msvl.data.images import REDUCED, decode_reduced
 
 JPEG_END = b"\xff\xd9"
 JPEG_FAMILY = {
@@ -32,7 +32,7 @@ def decode_frame(frame: bytes, syntax: uid.UID, shape: tuple[int, int], depth: i
         syntax: One of SYNTAXES.
         shape: (rows, columns) that the file states.
         depth: Bits allocated to a pixel, 8 or 16.
-        at_least: Baseline JPEGs may come at half size where both sides then still have so many pixels; 0: whole.
+        at_least: Baseline JPEGs may come at 1/2, 1/4 or 1/8 where both sides then still have so many pixels; 0: whole.
 
     Returns:
         [H, W] uint8 or uint16: bit patterns, the same for signed and unsigned pixels.
@@ -53,8 +53,8 @@ def decode_frame(frame: bytes, syntax: uid.UID, shape: tuple[int, int], depth: i
             raise ValueError("its pixels are damaged") from error
     if pixels.ndim != 2 or pixels.dtype.itemsize > 2:
         raise ValueError("its compressed pixels are not grey values of at most 16 bits")
-    half = tuple(-(-side // 2) for side in shape)
-    if pixels.shape != shape and not (at_least and pixels.shape == half):
+    reduced = [tuple(-(-side // factor) for side in shape) for factor in REDUCED] if at_least else []
+    if pixels.shape != shape and pixels.shape not in reduced:
         raise ValueError(
             f"its pixels are {pixels.shape[0]} x {pixels.shape[1]}, its header says {shape[0]} x {shape[1]}"
         )
@@ -62,10 +62,10 @@ def decode_frame(frame: bytes, syntax: uid.UID, shape: tuple[int, int], depth: i
 
 
 def _decode_baseline(frame: bytes, at_least: int) -> np.ndarray:
-    try:
-        return decode_jpeg(frame, at_least)
-    except ValueError as error:
-        raise ValueError("its pixels are damaged") from error
+    pixels = decode_reduced(np.frombuffer(frame, np.uint8), at_least)
+    if pixels is None:
+        raise ValueError("its pixels are damaged")
+    return pixels
 
 
 def _decode_rle(frame: bytes, shape: tuple[int, int], depth: int) -> np.ndarray:

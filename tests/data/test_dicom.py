@@ -308,7 +308,7 @@ def test_a_frame_that_was_cut_before_it_was_wrapped_is_named(tmp_path: Path, syn
         ("a.dcm", b"", "this is no DICOM image"),
         ("a.dcm", b"<html><body>Please log in</body></html>", "a.dcm"),
         ("a.dcm", b"\x89PNG\r\n\x1a\n" + bytes(300), "a.dcm"),
-        ("a.dcm.gz", b"no gzip", "a.dcm.gz cannot be read or is cut short: copy it again"),
+        ("a.dcm.gz", b"no gzip", "a.dcm.gz is no whole DICOM file: copy it again"),
     ],
 )
 def test_what_is_no_dicom_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -321,7 +321,7 @@ def test_what_is_no_dicom_is_named(tmp_path: Path, name: str, content: bytes | N
 def test_a_compressed_file_that_has_lost_its_header(tmp_path: Path) -> None:
     dataset = pydicom.dcmread(_written(tmp_path, radiograph(12), bits=12, syntax=uid.JPEGLSLossless))
     data = (tmp_path / "a.dcm").read_bytes()
-    start = data.index(b"\x08\x00\x16\x00UI")
+    start = data.index(b"\x28\x00\x02\x00US")  # the first element of the data set
     (tmp_path / "b.dcm").write_bytes(data[start:])
     assert dataset.file_meta.TransferSyntaxUID == uid.JPEGLSLossless
     with pytest.raises(DataError, match="its pixels are compressed and it does not say how"):

@@ -14,7 +14,7 @@ from typing import Any
 
 from msvl.config.errors import DataError
 from msvl.data.csv_table import CELL_LIMIT, not_utf8
-from msvl.data.images import read_reduced
+from msvl.data.image_files import add_window, check_window, read_radiograph
 from msvl.data.label_states import label_state
 from msvl.data.study import Entry, Record
 
@@ -57,9 +57,13 @@ class TableSource:
 
     def __init__(
         self, images: Path, table: Path, columns: TableColumns, *, name: str = "table", licence: str = "not stated",
-        shareable: bool = False, decode_at_least: int = 0,
+        shareable: bool = False, decode_at_least: int = 0, window: int = 1,
     ) -> None:  # fmt: skip
-        """Name files and columns; `decode_at_least` is the short side in pixels that JPEGs may be reduced to, 0 the whole."""
+        """Name files and columns.
+
+        `decode_at_least` is the short side in pixels that JPEGs may be reduced to, 0 the whole; `window` which window of a
+        DICOM file is applied, 0 for none.
+        """
         if not images.is_dir():
             raise DataError(f"--images {images}: there is no such folder")
         if not table.is_file():
@@ -67,7 +71,7 @@ class TableSource:
         self.name, self.licence, self.shareable = name, licence, shareable
         self.id_space = name
         self._images, self._table, self._columns = images, table, columns
-        self._decode_at_least = decode_at_least
+        self._decode_at_least, self._window = decode_at_least, window
         self.prompts: dict[str, dict[str, list[str]]] = {}
         self._findings: list[str] = []
 
@@ -77,6 +81,7 @@ class TableSource:
             "table": self._table.name,
             "bytes": self._table.stat().st_size,
             "columns": _plain(asdict(self._columns)),
+            "window": self._window,
         }
 
     def entries(self) -> list[Entry]:
@@ -103,7 +108,9 @@ class TableSource:
             raise DataError(f"{entry.where}: the report is empty")
         if self._columns.views and row["view"].lower() not in self._columns.views:
             raise DataError(f"{entry.where}: its view is not among --views")
-        image, full_size = read_reduced(self._images / entry.image, entry.where, self._decode_at_least)
+        image, full_size, _ = read_radiograph(
+            self._images / entry.image, entry.where, at_least=self._decode_at_least, window=self._window
+        )
         return Record(
             image=image,
             full_size=full_size,
@@ -184,6 +191,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="table", help="name of the data set (default: table)")
     parser.add_argument("--licence", default="not stated", help="its licence, for manifest and model card")
     parser.add_argument("--shareable", action="store_true", help="its texts and images may leave the run folder")
+    add_window(parser)
 
 
 def from_arguments(arguments: argparse.Namespace) -> TableSource:
@@ -216,6 +224,7 @@ def from_arguments(arguments: argparse.Namespace) -> TableSource:
     return TableSource(
         arguments.images, arguments.reports, columns, name=arguments.name, licence=arguments.licence,
         shareable=arguments.shareable, decode_at_least=arguments.short_side,
+        window=check_window(arguments.window),
     )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def _write_image(path: Path, study: MiniatureStudy) -> None:
     tags: dict[str, Any] = {"WindowCenter": [2048, 1500], "WindowWidth": [4096, 2000]}
     if study.number % 4 == 1:
         image, tags["PhotometricInterpretation"] = 4095 - image, "MONOCHROME1"
-    if study.number % 5 == 2:
+    elif study.number % 5 == 2:
         image, bits = study.frontal.astype(np.uint16), 14
     syntax = (uid.ExplicitVRLittleEndian, uid.JPEG2000Lossless)[study.number % 3 == 0]
     write_dicom(path, image, bits=bits, syntax=syntax, PatientSex=study.sex, PatientAge=f"{study.age:03d}Y", **tags)
