@@ -56,7 +56,7 @@ class EvaluationSet:
             try:
                 rows.append(_row(reader, number, image_size, report if packed.has_reports else None))
             except ValueError as error:
-                logger.warning("sample %s of %s is left out: %s", reader.key(number), reader.shard(number), error)
+                logger.warning("sample %s of %s is left out: %s", reader.shown_key(number), reader.shard(number), error)
         reader.close()
         if not rows:
             raise DataError(

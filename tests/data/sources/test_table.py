@@ -94,9 +94,13 @@ def test_one_category_per_row(tmp_path: Path) -> None:
         (
             "image,report,e\na.png,x,maybe\n",
             {"labels": ("e",)},
-            "row 2: label 'maybe' in column 'e'; expected 1, 0, -1",
+            "row 2: label a text of 5 characters in column 'e'; expected 1, 0, -1",
         ),
-        ("image,report,s\na.png,x,third\n", {"split": "s"}, "row 2: split 'third' in column 's'; expected train, val"),
+        (
+            "image,report,s\na.png,x,third\n",
+            {"split": "s"},
+            "row 2: split a text of 5 characters in column 's'; expected train, val",
+        ),
         ("image,report\na.png,\xe9t\xe9\n".encode("latin1"), {}, r"line 2: this is not UTF-8; convert it first: iconv"),
     ],
 )
