@@ -83,7 +83,7 @@ class CheXpertPlusSource:
     def record(self, entry: Entry) -> Record:
         """Read one image; its report was listed."""
         found = entry.payload
-        path = self._root / self._pixels / found["path"]
+        path = self._root / found["path"]
         image, full_size, _ = read_radiograph(path, entry.where, at_least=self._decode_at_least, window=self._window)
         return Record(
             image,
@@ -99,12 +99,12 @@ class CheXpertPlusSource:
         labels = _labels(self._root / LABELS.format(self._labels)) if self._labels != "none" else {}
         path = self._root / TABLE
         for number, row in read_rows(path, COLUMNS):
-            yield _listed(row, place(path, number), folders, labels, suffix=PIXELS[self._pixels])
+            yield _listed(row, place(path, number), folders, labels, pixels=self._pixels)
 
 
 def _listed(
     row: Mapping[str, str], where: str, folders: Mapping[str, str], labels: Mapping[str, dict[str, int | None]],
-    *, suffix: str,
+    *, pixels: str,
 ) -> tuple[str, Entry]:  # fmt: skip
     tail = TAIL.search(row["path_to_image"])
     if not tail:
@@ -115,7 +115,7 @@ def _listed(
         raise DataError(f"{where}: deid_patient_id is empty, so its split is not safe; download the table again")
     split, patient, study, image, kind = tail.groups()
     # The table says .jpg, the images are .png or .dcm.
-    file = f"{folders.get(patient, f'{split}/{patient}')}/{study}/{image}{suffix}"
+    file = f"{pixels}/{folders.get(patient, f'{split}/{patient}')}/{study}/{image}{PIXELS[pixels]}"
     return kind, Entry(
         patient=row["deid_patient_id"],
         study=f"{patient}/{study}",
