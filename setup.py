@@ -11,6 +11,7 @@ REQUIRED = [
     "transformers>=5.20,<6",
     "webdataset>=1.0,<2",
     "wandb>=0.31,<1",
+    "wandb-workspaces>=0.4.13,<1",
     "submitit>=1.5.4,<2",
     "einops>=0.8,<1",
     "fsspec>=2026.9,<2027",

@@ -6,7 +6,6 @@ Of the header only the tags in `TAGS` are read, so that names, dates and numbers
 from __future__ import annotations
 
 import gzip
-import io
 import logging
 import struct
 import warnings
@@ -104,14 +103,8 @@ def _dataset(path: Path, where: str) -> Dataset:
     if not path.is_file():
         raise DataError(f"{where}: there is no image file {path.name} in {path.parent}")
     try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{where}: {path.name} cannot be read or is cut short: copy it again") from error
-    try:
-        with _silence():
-            dataset = pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=list(TAGS))
+        with _silence(), gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
+            dataset = pydicom.dcmread(stream, force=True, specific_tags=list(TAGS))
             for element in list(dataset):
                 if element.is_empty:
                     del dataset[element.tag]
@@ -176,7 +169,8 @@ def _patterns(dataset: Dataset, syntax: UID, at_least: int) -> np.ndarray:
     if len(dataset.PixelData) < size:
         raise ValueError("its pixels are cut short: copy it again")
     _, little_endian = dataset.original_encoding
-    pixels = np.frombuffer(dataset.PixelData[:size], dtype=f"{'<' if little_endian else '>'}u{depth // 8}")
+    dtype = f"{'<' if little_endian else '>'}u{depth // 8}"
+    pixels = np.frombuffer(dataset.PixelData, dtype, count=shape[0] * shape[1])
     return pixels.reshape(shape).astype(f"u{depth // 8}", copy=False)
 
 

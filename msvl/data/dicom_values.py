@@ -46,12 +46,10 @@ def grey_values(patterns: np.ndarray, dataset: Dataset, window: int, *, compress
     Raises:
         ValueError: The file has fewer windows, or its window or a LUT cannot be used.
     """
-    patterns = np.ascontiguousarray(patterns)
     greatest = int(patterns.max())
     eight_bit = dataset.BitsStored <= 8 or (dataset.PixelRepresentation == 0 and greatest < 256)
     bits = max(dataset.BitsStored, greatest.bit_length()) if compressed else dataset.BitsStored
-    levels = 256**patterns.itemsize
-    used = np.flatnonzero(cv2.calcHist([patterns], [0], None, [levels], [0, levels]))
+    used = _occurring(patterns, dataset, bits)
     stored = _stored_values(used, bits, signed=dataset.PixelRepresentation == 1)
     values = _displayed(stored, dataset, 0 if eight_bit and dataset.BitsStored > 8 else window)
     low, high = float(values.min()), float(values.max())
@@ -60,11 +58,21 @@ def grey_values(patterns: np.ndarray, dataset: Dataset, window: int, *, compress
     whole = low >= 0 and high <= DEEPEST and np.array_equal(values, np.rint(values))
     if not whole:
         values = (values - low) * (DEEPEST / ((high - low) or 1.0))
-    table = np.zeros(levels, dtype=np.uint8 if eight_bit and whole and high < 256 else np.uint16)
+    table = np.zeros(256**patterns.itemsize, dtype=np.uint8 if eight_bit and whole and high < 256 else np.uint16)
     table[used] = np.rint(values)
     if table.dtype == patterns.dtype and np.array_equal(table[used], used):
         return patterns
     return cv2.LUT(patterns, table)
+
+
+def _occurring(patterns: np.ndarray, dataset: Dataset, bits: int) -> np.ndarray:
+    """Return the patterns that occur, in order; where grey values grow with them, all between the least and the greatest."""
+    least, greatest, _, _ = cv2.minMaxLoc(patterns)
+    luts = dataset.get("ModalityLUTSequence") or dataset.get("VOILUTSequence")
+    if not luts and dataset.PixelRepresentation == 0 and greatest < 2**bits:
+        return np.arange(int(least), int(greatest) + 1)
+    levels = 256**patterns.itemsize
+    return np.flatnonzero(cv2.calcHist([patterns], [0], None, [levels], [0, levels]))
 
 
 def _stored_values(patterns: np.ndarray, bits: int, *, signed: bool) -> np.ndarray:

@@ -21,6 +21,8 @@ from msvl.config.save import config_to_yaml, save_config
 from msvl.training.config import PretrainConfig
 
 PACKAGES = ("torch", "deepspeed", "accelerate", "transformers", "webdataset", "wandb", "submitit", "einops", "numpy")
+COMMIT_FILE = ".commit"
+"""At the root of a snapshot of the code: the commit of the checkout that it was taken from."""
 
 
 class RunFolder:
@@ -119,6 +121,9 @@ def versions() -> dict[str, str]:
 def git_commit() -> str | None:
     """Return the checkout's commit, with '+changes' when the tree differs from it, or None outside a checkout."""
     here = Path(__file__).resolve().parent
+    snapshot = here.parents[1] / COMMIT_FILE
+    if snapshot.is_file():
+        return snapshot.read_text(encoding="utf-8").strip()
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10

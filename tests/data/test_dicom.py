@@ -308,7 +308,7 @@ def test_a_frame_that_was_cut_before_it_was_wrapped_is_named(tmp_path: Path, syn
         ("a.dcm", b"", "this is no DICOM image"),
         ("a.dcm", b"<html><body>Please log in</body></html>", "a.dcm"),
         ("a.dcm", b"\x89PNG\r\n\x1a\n" + bytes(300), "a.dcm"),
-        ("a.dcm.gz", b"no gzip", "a.dcm.gz cannot be read or is cut short: copy it again"),
+        ("a.dcm.gz", b"no gzip", "a.dcm.gz is no whole DICOM file: copy it again"),
     ],
 )
 def test_what_is_no_dicom_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:

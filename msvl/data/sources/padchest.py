@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from msvl.data.patient_facts import patient_facts
 from msvl.data.study import Entry, Record
 from msvl.data.view_names import add_views, choose_views, parse_views, view_group, view_name
 
+logger = logging.getLogger(__name__)
 EXAMPLE = "msvl data pack padchest --images PadChest --out shards/padchest"
 TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
 FINDINGS = (
@@ -75,12 +77,20 @@ class PadChestSource:
         }
 
     def entries(self) -> list[Entry]:
-        """List the images of the wanted views. Raises DataError naming row, or a finding that no image has."""
+        """List the images of the wanted views. Raises DataError naming row, or a finding asked for that no image has.
+
+        Those of FINDINGS that no image has are no labels: copies of a part of the data set lack many.
+        """
         seen: set[str] = set()
         entries = choose_views(self._rows(seen), self._views, self.name)
-        if self._findings != FINDINGS:
-            for name in self._findings:
-                _check_finding(name, seen)
+        absent = [name for name in self._findings if name not in seen]
+        if absent and self._findings != FINDINGS:
+            raise _unknown_finding(absent[0], seen)
+        if absent:
+            logger.warning("%s: no image has these labels, which are left out: %s", self.name, ", ".join(absent))
+        for entry in entries:
+            for name in absent:
+                del entry.labels[name]
         return entries
 
     def record(self, entry: Entry) -> Record:
@@ -155,11 +165,10 @@ def _age(date: str, birth: str) -> str:
     return str(int(date[:4]) - int(year)) if date.isdigit() and year.isdigit() else ""
 
 
-def _check_finding(name: str, seen: set[str]) -> None:
-    if name not in seen:
-        near = difflib.get_close_matches(name, sorted(seen), n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"names are {', '.join(sorted(seen))}"
-        raise DataError(f"--findings {name}: no image has this label: {hint}")
+def _unknown_finding(name: str, seen: set[str]) -> DataError:
+    near = difflib.get_close_matches(name, sorted(seen), n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"names are {', '.join(sorted(seen))}"
+    return DataError(f"--findings {name}: no image has this label: {hint}")
 
 
 def _find_table(root: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import logging
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from msvl.config.errors import DataError
 from msvl.data.images import to_eight_bit
 from msvl.data.phantom.miniatures.padchest import HEADER, ROOT, TABLE
-from msvl.data.sources.padchest import PadChestSource, read_array, read_names
+from msvl.data.sources.padchest import FINDINGS, PadChestSource, read_array, read_names
 from tests.helpers.miniatures import replace_in, source_of, write_miniature
 
 NAME = "padchest"
@@ -76,6 +77,7 @@ def test_arrays_have_no_commas_and_are_not_run_together() -> None:
 
 def test_a_label_is_the_whole_name(folder: Path) -> None:
     change(folder, "Labels", "['atypical pneumonia', 'suboptimal study']")
+    change(folder, "Labels", "['pneumonia']", row=1)
     entry = source_of(NAME, folder).entries()[0]
     assert entry.labels["atypical pneumonia"] == 1 and entry.labels["pneumonia"] == 0
     record = source_of(NAME, folder).record(entry)
@@ -148,6 +150,14 @@ def test_a_truncated_or_missing_image_and_one_marked_exclude_are_dropped_with_th
     source = source_of(NAME, folder)
     with pytest.raises(DataError, match=r"row \d+: its label is exclude: a radiograph of no use"):
         source.record(next(entry for entry in source.entries() if entry.image == excluded.image))
+
+
+def test_findings_that_no_image_has_are_named_and_left_out(original: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        found = source_of(NAME, original).entries()
+    assert "no image has these labels, which are left out: air trapping, alveolar pattern" in caplog.text
+    names = {name for row in rows(original) for name in read_names(row["Labels"], "row", "Labels") or ()}
+    assert set(found[0].labels) == names <= set(FINDINGS)
 
 
 def test_only_what_physicians_labelled(original: Path) -> None:
