@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from msvl.data.phantom.miniatures import MINIATURES
-from msvl.data.sources import SOURCES
 from tests.helpers.miniatures import write_miniature
 from tests.helpers.runs import execute
 
@@ -18,8 +18,6 @@ MSVL = [sys.executable, "-m", "msvl.cli", "data"]
 
 def pack(name: str, folder: Path, *words: str) -> Path:
     """Write a miniature and pack it with its key table; return the set."""
-    import importlib
-
     write_miniature(name, folder / "source")
     source_words = importlib.import_module(MINIATURES[name]).pack_words(folder / "source")
     done = execute(
@@ -39,7 +37,6 @@ def leaks(*paths: Path) -> dict:
 
 @pytest.mark.evidence("MS-CXR is found in MIMIC-CXR-JPG, RSNA and SIIM in NIH ChestX-ray14, on miniatures", how="cpu")
 def test_ms_cxr_is_in_mimic(tmp_path: Path) -> None:
-    assert "mimic-cxr-jpg" in SOURCES
     mimic, boxes = pack("mimic-cxr-jpg", tmp_path / "mimic"), pack("ms-cxr", tmp_path / "ms")
     found = leaks(mimic, boxes)
     assert found["patients"] and found["images"] + found["near"] == found["images_of_second"] == found["reached"]
@@ -49,3 +46,28 @@ def test_ms_cxr_is_in_mimic(tmp_path: Path) -> None:
     assert any("--id-key" in note for note in found["notes"])
     by_table = leaks(tmp_path / "mimic" / "keys.csv", tmp_path / "keyed" / "keys.csv")
     assert by_table["patients"] and by_table["images"] == by_table["images_of_second"]
+
+
+def test_rsna_and_siim_are_in_nih(tmp_path: Path) -> None:
+    nih, rsna, siim = (pack(name, tmp_path / name) for name in ("nih-chestxray14", "rsna-pneumonia", "siim-acr"))
+    found = leaks(nih, rsna)
+    assert found["patients"] and found["near"] + found["images"] == found["images_of_second"], (
+        "the mapping names the patients"
+    )
+    found = leaks(nih, siim)
+    assert found["patients"] is None, "SIIM's patients have ids of their own"
+    assert found["near"] + found["images"] == found["reached"] == found["images_of_second"]
+
+
+def test_rsna_is_in_nih_by_the_published_tables(tmp_path: Path) -> None:
+    folder = write_miniature("rsna-pneumonia", tmp_path / "rsna")
+    nih = write_miniature("nih-chestxray14", tmp_path / "nih") / "ChestXray-NIHCC" / "Data_Entry_2017_v2020.csv"
+    table = folder / "rsna-pneumonia-detection-challenge" / "stage_2_train_labels.csv"
+    done = execute(
+        [*MSVL, "leaks", str(nih), str(table), "--json", "--mapping",
+         str(folder / "pneumonia-challenge-dataset-mappings_2018.json")]
+    )  # fmt: skip
+    assert done.code == 1, done.output
+    (found,) = json.loads(done.output)["comparisons"]
+    assert found["images"] == found["reached"] == found["images_of_second"] > 0
+    assert found["patients"]
