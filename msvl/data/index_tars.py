@@ -19,7 +19,7 @@ from msvl.config.errors import DataError
 from msvl.data import set_folder
 from msvl.data.images import decode_image
 from msvl.data.index import SplitIndex, listed_shards, record_type, split_counts, study_starts
-from msvl.data.packed import SPLITS
+from msvl.data.packed import OWN, SPLITS
 from msvl.data.reader import SampleReader
 from msvl.data.seal import UNKNOWN_GREY, grey_statistics, train_tokenizer_of, write_lists
 from msvl.data.storage import open_location
@@ -180,6 +180,7 @@ def _write(
         "name": options.name,
         "licence": options.licence,
         "shareable": False,
+        "reports": OWN,
         "mask_bits": [],
         "caption": fields.caption,
         "source": {"tars": len(listings), "patient": fields.patient, "study": fields.study},

@@ -49,7 +49,7 @@ def verify(path: str | Path, remote: RemoteConfig | None = None) -> list[Fault]:
                 faults += [Fault(url, "", compared[url])] if compared[url] else []
             # Nobody has decoded the images of tars used in place.
             if compared[url] or index.caption is not None:
-                faults += _sample_faults(index, number)
+                faults += _sample_faults(index, number, has_reports=packed.has_reports)
     return faults
 
 
@@ -67,12 +67,14 @@ def _compare(location: Location, size: int, sha256: str) -> str:
     return "" if digest.hexdigest() == sha256 else "its bytes are not those that were packed"
 
 
-def _sample_faults(index: SplitIndex, shard: int) -> list[Fault]:
+def _sample_faults(index: SplitIndex, shard: int, *, has_reports: bool) -> list[Fault]:
     reader = SampleReader(index)
     faults = []
     for row in index.shard_rows(shard):
         try:
-            usable_sentences(reader.meta(row), ReportConfig())
+            meta = reader.meta(row)
+            if has_reports:
+                usable_sentences(meta, ReportConfig())
             decode_image(reader.image(row))
             reader.mask(row)
         except (ValueError, KeyError, TypeError) as error:

@@ -5,10 +5,11 @@ N images of a split, C shared channels, F feature channels, P phrase-image pairs
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from msvl.data.evaluation_set import EvaluationSet
 from msvl.data.packed import PackedSet
 from msvl.data.study import Box
 from msvl.data.tokenise import ReportTokeniser
+from msvl.data.uncertainty import Policy, blank_as_absent, resolve_all
 from msvl.evaluation.encoders import PhrasePairs, encode_images, encode_prompts, encode_reports
 from msvl.evaluation.findings import judgeable
 from msvl.evaluation.judge import phrase_pairs
@@ -97,6 +99,19 @@ class Exam:
         """Return the store of what depends on model, data and `more` (a card's digest, or what features are asked for)."""
         content = json.dumps(self._identity | more, sort_keys=True)
         return UnitStore(self._cache / hashlib.sha256(content.encode()).hexdigest()[:20])
+
+    def with_labels(self, uncertain: Policy, blank: str) -> Exam:
+        """Return the same exam with uncertain and unmentioned labels turned into what a card takes them for."""
+
+        def resolved(own: EvaluationSet) -> EvaluationSet:
+            labels = resolve_all(own.labels, uncertain)
+            if blank == "absent":
+                labels = {name: blank_as_absent(states) for name, states in labels.items()}
+            return replace(own, labels=labels)
+
+        other = copy.copy(self)
+        other.splits = Splits(*(resolved(own) for own in (self.splits.train, self.splits.val, self.splits.test)))
+        return other
 
     @property
     def findings(self) -> list[str]:

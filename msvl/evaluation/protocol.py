@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from msvl.config.base import Config
 from msvl.config.errors import ConfigError
 from msvl.config.load import check_config, parse_yaml
+from msvl.data.uncertainty import Policy
 from msvl.evaluation.recipes import (
     FineTuneRecipe,
     GroundingRecipe,
@@ -51,7 +52,11 @@ class Card(Config):
     splits: dict[str, SplitList] = {}
     """Split -> list; empty is the packed set's own splits by patient."""
     labels: str = ""
-    """Which labels, and what becomes of uncertain ones."""
+    """Which labels."""
+    uncertain: Policy = "ignore"
+    """What uncertain labels count as, see `msvl.data.uncertainty`."""
+    blank: Literal["unknown", "absent"] = "unknown"
+    """What labels that are not mentioned count as; the published CheXpert protocols take them for absent."""
     linear_probe: ProbeRecipe | None = None
     fine_tuned: FineTuneRecipe | None = None
     segmentation: SegmentationRecipe | None = None

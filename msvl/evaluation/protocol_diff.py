@@ -12,6 +12,8 @@ WHY = {
     "splits.test": "other images are judged, so the two figures are about different things",
     "splits.val": "the model or the threshold is chosen on other images",
     "splits.train": "it learns from other images",
+    "uncertain": "images with an uncertain label change sides",
+    "blank": "findings that a report does not mention count in one and not in the other",
     "labels": "the same image may be positive in one and negative in the other",
     "headline": "the quoted figures are not the same quantity",
     "selection": "another one of several trained models is kept",

@@ -181,7 +181,7 @@ def _run(exam: Exam, cards: dict[str, Card], config: EvaluationConfig, say: Call
     for task, card in cards.items():
         say(f"{task} by card {card.digest}")
         try:
-            answers[task] = PROTOCOL_TASKS[task](exam, card, config)
+            answers[task] = PROTOCOL_TASKS[task](exam.with_labels(card.uncertain, card.blank), card, config)
         except NotJudgeable as error:
             if config.strict:
                 raise

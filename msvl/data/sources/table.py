@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from msvl.config.errors import DataError
+from msvl.data.csv_table import CELL_LIMIT, not_utf8
 from msvl.data.images import read_reduced
+from msvl.data.label_states import label_state
 from msvl.data.study import Entry, Record
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class TableColumns:
 class TableSource:
     """Radiographs named in a table."""
 
+    has_reports = True
     mask_names: tuple[str, ...] = ()
 
     def __init__(
@@ -62,6 +65,7 @@ class TableSource:
         if not table.is_file():
             raise DataError(f"--reports {table}: there is no such file")
         self.name, self.licence, self.shareable = name, licence, shareable
+        self.id_space = name
         self._images, self._table, self._columns = images, table, columns
         self._decode_at_least = decode_at_least
         self.prompts: dict[str, dict[str, list[str]]] = {}
@@ -136,7 +140,7 @@ class TableSource:
         if column.category:
             value = str(row[column.category]).strip() if _filled(row, column.category) else None
             return {name: None if value is None else int(name == value) for name in self._findings}
-        return {name: _label(where, name, row[name]) for name in column.labels}
+        return {name: label_state("" if row[name] is None else str(row[name]), where, name) for name in column.labels}
 
     def _split(self, where: str, row: dict[str, Any]) -> str | None:
         column = self._columns.split
@@ -220,16 +224,13 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         text = table.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        line = table.read_bytes()[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{table}, line {line}: this is not UTF-8; convert it first: iconv -f latin1 -t utf-8 {table.name} > utf8.csv"
-        ) from error
+        raise not_utf8(table) from error
     if table.suffix in (".jsonl", ".ndjson"):
         yield from _json_rows(table, text)
         return
     if table.suffix not in (".csv", ".tsv"):
         raise DataError(f"{table}: expected a name that ends in .csv, .tsv or .jsonl")
-    csv.field_size_limit(1 << 24)
+    csv.field_size_limit(CELL_LIMIT)
     reader = csv.DictReader(text.splitlines(keepends=True), delimiter="\t" if table.suffix == ".tsv" else ",")
     for number, row in enumerate(reader, start=2):
         if None in row or None in row.values():
@@ -255,15 +256,6 @@ def _json_rows(table: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 def _filled(row: dict[str, Any], column: str) -> bool:
     value = row.get(column)
     return value is not None and str(value).strip().lower() not in ("", "nan", "none", "null")
-
-
-def _label(where: str, name: str, value: Any) -> int | None:
-    text = str(value).strip().lower() if value is not None else ""
-    known: dict[str, int | None] = {"": None, "nan": None, "none": None, "1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1,
-                                    "true": 1, "false": 0, "yes": 1, "no": 0}  # fmt: skip
-    if text not in known:
-        raise DataError(f"{where}: label '{value}' in column '{name}'; expected 1, 0, -1 or blank")
-    return known[text]
 
 
 def _plain(value: Any) -> Any:

@@ -110,7 +110,7 @@ def _bound(fit: Callable[[LabelRatio], Unit], training: LabelRatio) -> Callable[
 
 
 def _training(exam: Exam, findings: list[str], ratio: str, seed: int) -> LabelRatio:
-    rows = label_subset(exam.splits.train.patients, ratio, seed)
+    rows = label_subset(exam.splits.train, ratio, seed)
     labels = {name: exam.splits.train.labels[name][rows] for name in findings}
     both = {name: values for name, values in labels.items() if {0, 1} <= set(values.tolist())}
     if not both:

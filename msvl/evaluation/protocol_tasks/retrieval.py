@@ -25,7 +25,9 @@ def run(exam: Exam, card: Card, config: EvaluationConfig) -> Answer:
     test = exam.splits.test
     rows = first_of_each(test.studies)
     if len(rows) < 2:
-        raise NotJudgeable("retrieval needs reports of at least two studies in the evaluated split")
+        raise NotJudgeable("retrieval needs at least two studies in the evaluated split")
+    if not all(test.sentences):
+        raise NotJudgeable("retrieval needs reports: this packed set has none")
     images, reports = exam.features("test").image[rows], exam.reports()[rows]
     hashes = [text_hash(" ".join(test.sentences[row])) for row in rows]
     texts = np.unique(np.asarray(hashes), return_inverse=True)[1]

@@ -114,7 +114,7 @@ def run(exam: Exam, card: Card, config: EvaluationConfig) -> Answer:
         name = f"dice_image_at_{ratio}"
         put(figures, name, float(dice.mean()), bootstrap.interval(mean_statistic(dice)))
         columns[name] = Column(dice, tuple(test.keys), tuple(test.patients))
-        figures[f"training_images_at_{ratio}"] = len(label_subset(exam.splits.train.patients, ratio, card.seeds[0]))
+        figures[f"training_images_at_{ratio}"] = len(label_subset(exam.splits.train, ratio, card.seeds[0]))
     for flavour in FLAVOURS:
         if f"{flavour}_at_{ratios[-1]}" in figures:
             figures[flavour] = figures[f"{flavour}_at_{ratios[-1]}"]
@@ -143,7 +143,7 @@ def segment(exam: Exam, recipe: SegmentationRecipe, ratio: str, seed: int) -> Un
             layer_decay=recipe.layer_decay, backbone_share=1.0,
         )  # fmt: skip
         reader = SampleReader(exam.packed.split("train"))
-        rows = label_subset(exam.splits.train.patients, ratio, seed)
+        rows = label_subset(exam.splits.train, ratio, seed)
         images = TrainingImages(
             reader, exam.splits.train.numbers, rows, Cut(size, (1.0, 1.0), recipe.flip), batch=recipe.batch, seed=seed,
             bits=range(len(names)),
