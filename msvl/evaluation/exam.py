@@ -67,7 +67,7 @@ class Exam:
     def __init__(
         self,
         model: MSVLModel,
-        tokeniser: ReportTokeniser,
+        tokeniser: ReportTokeniser | None,
         packed: PackedSet,
         splits: Splits,
         *,
@@ -80,7 +80,7 @@ class Exam:
 
         Args:
             model: In evaluation mode.
-            tokeniser: The model's.
+            tokeniser: The model's; None of an image encoder alone.
             packed: The set that is judged.
             splits: Its splits.
             cache: Folder of all evaluations' units.
@@ -88,7 +88,8 @@ class Exam:
             batch_size: Images per forward pass.
             say: Tells a person how far it is.
         """
-        self.model, self.tokeniser, self.packed, self.splits = model, tokeniser, packed, splits
+        self.model, self.packed, self.splits = model, packed, splits
+        self._tokeniser = tokeniser
         self.batch_size, self.say = batch_size, say
         self._cache = cache
         # Which samples, not how many: another --limit is another exam.
@@ -99,6 +100,17 @@ class Exam:
         """Return the store of what depends on model, data and `more` (a card's digest, or what features are asked for)."""
         content = json.dumps(self._identity | more, sort_keys=True)
         return UnitStore(self._cache / hashlib.sha256(content.encode()).hexdigest()[:20])
+
+    @property
+    def reads_text(self) -> bool:
+        """Return whether there is a text encoder."""
+        return self._tokeniser is not None
+
+    @property
+    def tokeniser(self) -> ReportTokeniser:
+        """Return the tokenizer of a model that reads text."""
+        assert self._tokeniser is not None
+        return self._tokeniser
 
     def with_labels(self, uncertain: Policy, blank: str) -> Exam:
         """Return the same exam with uncertain and unmentioned labels turned into what a card takes them for."""

@@ -12,7 +12,7 @@ import yaml
 from msvl.evaluation.protocol import Protocol, protocol_names, read_protocol
 from msvl.evaluation.protocol_diff import diff_protocols
 
-EXAMPLE = "Examples: msvl protocol list; msvl protocol show maco --data siim; msvl protocol diff maco benchx"
+EXAMPLE = "Examples: msvl protocol list; msvl protocol show maco --data siim-acr; msvl protocol diff maco benchx"
 
 
 def add_parsers(groups: Any) -> None:
@@ -58,7 +58,7 @@ def _summary(protocol: Protocol) -> str:
     lines = [f"{protocol.name}: {protocol.title}", f"  {protocol.summary}"]
     for card in protocol.cards:
         leaky = f"  known faults: {len(card.leaks)}" if card.leaks else ""
-        lines.append(f"  {card.task:13s} {card.data:9s} {card.digest}  {card.headline}{leaky}")
+        lines.append(f"  {card.task:13s} {card.data:16s} {card.digest}  {card.headline}{leaky}")
     return "\n".join(lines) + "\n"
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from msvl.config.errors import ConfigError, DataError
 from msvl.environment import die_with_parent
 from msvl.evaluation.config import EvaluationConfig
-from msvl.evaluation.locate import locate_model
 from msvl.evaluation.protocol import read_protocol
 from msvl.evaluation.tables import Table, as_text, number, spoken
 
@@ -35,7 +34,9 @@ def evaluate_by_protocol(arguments: argparse.Namespace) -> int:
     if arguments.ranks < 1:
         raise ConfigError(f"--ranks {arguments.ranks}: at least 1 is needed")
     protocol = read_protocol(arguments.protocol)
-    place = locate_model(arguments.model)
+    from msvl.evaluation.judged_model import locate_judged
+
+    place = locate_judged(arguments.model)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if arguments.ranks > 1 and world == 1:
         return _launch(arguments.ranks)
@@ -105,7 +106,10 @@ def _text(content: dict[str, Any]) -> str:
         plain = Table(table.columns, [tuple(cell.strip("*") for cell in row) for row in own])
         parts.append(f"{title}\n{as_text(plain)}")
     left_out = [
-        f"{spoken(task)}: left out: {own['left_out']}" for task, own in content["figures"].items() if "left_out" in own
+        f"{spoken(task)}: {spoken(name)}: {reason}"
+        for task, own in content["figures"].items()
+        for name, reason in own.items()
+        if name.startswith("left_out")
     ]
     return "\n".join([*parts, *left_out, "\n".join(card_lines(content))]) + "\n"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,25 +15,28 @@ from torch import nn
 
 from msvl.collectives.world import rank, world_size
 from msvl.config.errors import ConfigError, DataError
+from msvl.data.config import ReportConfig
 from msvl.data.evaluation_set import EvaluationSet
 from msvl.data.packed import PackedSet
-from msvl.data.tokenise import ReportTokeniser
 from msvl.evaluation.answers import Answer, save_columns
 from msvl.evaluation.config import EvaluationConfig
 from msvl.evaluation.evaluate import training_data
 from msvl.evaluation.exam import Exam, Splits
 from msvl.evaluation.figures import with_untrained, write_json
 from msvl.evaluation.gallery import write_gallery
-from msvl.evaluation.locate import WEIGHTS, ModelPlace
+from msvl.evaluation.judged_model import open_judged
+from msvl.evaluation.locate import ModelPlace
 from msvl.evaluation.material import NotJudgeable
 from msvl.evaluation.paper_tables import write_tables
 from msvl.evaluation.protocol import Card, Protocol
 from msvl.evaluation.protocol_tasks import PROTOCOL_TASKS
 from msvl.evaluation.subgroups import groups_of, subgroup_figures
 from msvl.evaluation.wandb_page import mirror_figures
-from msvl.models.exported import ExportSettings, export_settings, load_exported
 from msvl.models.msvl_config import MSVLConfig
 from msvl.models.msvl_model import MSVLModel
+
+TEXT_TASKS = frozenset({"zero_shot", "retrieval", "grounding"})
+"""Tasks that compare images with text."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +67,17 @@ def evaluate_protocol(request: ProtocolRequest, say: Callable[[str], None]) -> t
     """
     began = time.perf_counter()
     place = request.place
-    model = load_exported(place.model)
-    settings = export_settings(place.model)
+    judged = open_judged(place)
+    model = judged.model
     nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
     packed = PackedSet.open(request.data) if request.data else PackedSet.from_config(training_data(place))
     cards = _cards(request, packed)
-    splits = read_splits(packed, settings, split=request.split, limit=request.limit)
-    digest = hashlib.sha256((place.model / WEIGHTS).read_bytes()).hexdigest()
-    tokeniser = ReportTokeniser(str(settings.tokenizer), settings.report)
+    splits = read_splits(packed, judged.report, size=model.config.image_size, split=request.split, limit=request.limit)
+    digest = judged.digest
 
-    def exam_of(judged: MSVLModel, identity: str) -> Exam:
+    def exam_of(network: MSVLModel, identity: str) -> Exam:
         return Exam(
-            judged, tokeniser, packed, splits, cache=place.evaluations / "cache", model_digest=identity,
+            network, judged.tokeniser, packed, splits, cache=place.evaluations / "cache", model_digest=identity,
             batch_size=request.config.batch_size, say=say,
         )  # fmt: skip
 
@@ -114,13 +115,13 @@ def evaluate_protocol(request: ProtocolRequest, say: Callable[[str], None]) -> t
     return path, content
 
 
-def read_splits(packed: PackedSet, settings: ExportSettings, *, split: str, limit: int | None) -> Splits:
+def read_splits(packed: PackedSet, report: ReportConfig, *, size: int, split: str, limit: int | None) -> Splits:
     """Decode the judged split, val and train; those that the set lacks are empty."""
 
     def read(name: str) -> EvaluationSet:
         if name != split and not packed.counts(name)["samples"]:
-            return EvaluationSet.empty(settings.image_size)
-        return EvaluationSet.load(packed, name, image_size=settings.image_size, report=settings.report, limit=limit)
+            return EvaluationSet.empty(size)
+        return EvaluationSet.load(packed, name, image_size=size, report=report, limit=limit)
 
     if split != "test":
         raise DataError(f"a protocol learns from train, chooses on val and judges test: split {split} cannot be judged by it")  # fmt: skip
@@ -128,7 +129,9 @@ def read_splits(packed: PackedSet, settings: ExportSettings, *, split: str, limi
 
 
 def untrained_twin(model: MSVLModel, seed: int) -> MSVLModel:
-    """Return a model of the same shape with random weights."""
+    """Return a model of the same shape with random weights. Raises ConfigError for a foreign checkpoint, which has no twin."""
+    if not isinstance(model, MSVLModel):
+        raise ConfigError("--untrained: a foreign checkpoint has no untrained twin; leave the option out")
     assert isinstance(model.config, MSVLConfig), type(model.config)
     device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[]):
@@ -181,6 +184,8 @@ def _run(exam: Exam, cards: dict[str, Card], config: EvaluationConfig, say: Call
     for task, card in cards.items():
         say(f"{task} by card {card.digest}")
         try:
+            if task in TEXT_TASKS and not exam.reads_text:
+                raise NotJudgeable(f"{task} needs a text encoder: this checkpoint is an image encoder alone")
             answers[task] = PROTOCOL_TASKS[task](exam.with_labels(card.uncertain, card.blank), card, config)
         except NotJudgeable as error:
             if config.strict:

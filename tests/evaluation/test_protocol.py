@@ -40,15 +40,15 @@ def test_lists_have_whole_hashes_and_counts() -> None:
 
 
 def test_a_published_list_is_the_one_of_the_guide() -> None:
-    card = read_protocol("maco").card("fine_tuned", "rsna")
+    card = read_protocol("maco").card("fine_tuned", "rsna-pneumonia")
     assert card.splits["train_1"].sha256 == "3d42a99eee834d217abce8e59a5f5b2c73727f65716ef51dfe9ebc1612f5e7eb"
     assert card.splits["train_1"].images == 251
 
 
 PUBLISHED = {
     "chexpert": ((2000, 8e-4, 50), (60000, 1e-4, 1500), (200000, 1e-5, 15000)),
-    "nih": ((2000, 8.5e-3, 50), (30000, 3e-3, 500), (200000, 3e-3, 5000)),
-    "rsna": ((2000, 6.5e-3, 50), (10000, 6e-4, 200), (50000, 5e-4, 2000)),
+    "nih-chestxray14": ((2000, 8.5e-3, 50), (30000, 3e-3, 500), (200000, 3e-3, 5000)),
+    "rsna-pneumonia": ((2000, 6.5e-3, 50), (10000, 6e-4, 200), (50000, 5e-4, 2000)),
 }
 """Steps, learning rate and warm-up at 1, 10 and 100 % (MaCo's README and scripts)."""
 
@@ -61,20 +61,20 @@ def test_schedules_are_macos(data: str) -> None:
 
 
 def test_the_digest_changes_with_every_word() -> None:
-    card = read_protocol("maco").card("zero_shot", "rsna")
+    card = read_protocol("maco").card("zero_shot", "rsna-pneumonia")
     assert card.model_copy(update={"labels": "others"}).digest != card.digest
-    assert read_protocol("maco").card("zero_shot", "rsna").digest == card.digest
+    assert read_protocol("maco").card("zero_shot", "rsna-pneumonia").digest == card.digest
 
 
 @pytest.mark.evidence("`msvl protocol diff A B` explains in words why two protocols' figures differ", how="cpu")
 def test_diff_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["protocol", "diff", "maco", "benchx"]) == 0
     said = capsys.readouterr().out
-    rsna = said.split("fine_tuned, rsna")[1].split("\n\n")[0]
+    rsna = said.split("fine_tuned, rsna-pneumonia")[1].split("\n\n")[0]
     assert "3,000 images" in rsna and "4,003 images" in rsna
     assert "so other images are judged" in rsna.lower()
     assert "headline: maco: auc_mean; benchx: f1_mean" in rsna
-    siim = said.split("segmentation, siim")[1].split("\n\n")[0]
+    siim = said.split("segmentation, siim-acr")[1].split("\n\n")[0]
     assert "healthy image" in siim and "background included" in siim
     assert "494 of test are also in train" in siim
 
@@ -89,9 +89,9 @@ def test_a_protocol_does_not_differ_from_itself(capsys: pytest.CaptureFixture[st
 def test_list_and_show_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     main(["protocol", "list", "--json"])
     assert {item["name"] for item in json.loads(capsys.readouterr().out)} == {"maco", "benchx", "clean"}
-    main(["protocol", "show", "maco", "--data", "siim", "--task", "segmentation", "--json"])
+    main(["protocol", "show", "maco", "--data", "siim-acr", "--task", "segmentation", "--json"])
     (card,) = json.loads(capsys.readouterr().out)["cards"]
-    assert card["digest"] == read_protocol("maco").card("segmentation", "siim").digest
+    assert card["digest"] == read_protocol("maco").card("segmentation", "siim-acr").digest
     assert card["splits"]["train"]["images"] == 7969
 
 

@@ -94,7 +94,7 @@ def test_tables_stand_in_four_formats_and_mark_what_others_reported(judged: Path
     assert tex.count(r"\begin{tabular}") == tex.count(r"\end{tabular}") >= 5
     assert r"1 \%" in tex
     page = (folder / "tables.html").read_text()
-    assert page.count("<svg") >= 2 and "http" not in page.replace("http://www.w3.org", "")
+    assert page.count("<svg") >= 2 and "http:" not in page and "https:" not in page
 
 
 def test_subgroups_are_judged_where_the_data_say_them(judged: Path) -> None:
@@ -265,8 +265,71 @@ def test_a_set_that_is_not_the_cards_list_says_so(judged: Path, packed: Path) ->
     from msvl.data.packed import PackedSet
     from msvl.evaluation.protocol_run import split_status
 
-    card = read_protocol("maco").card("segmentation", "siim")
+    card = read_protocol("maco").card("segmentation", "siim-acr")
     own = PackedSet.open(packed)
     assert split_status(card, own).startswith("NOT the card's lists for test, train, train_1, train_10, val")
     own.manifest["source"]["split_lists"] = {name: item.sha256 for name, item in card.splits.items()}
     assert split_status(card, own) == "as in the card: every list has its SHA-256"
+
+
+def test_a_foreign_image_encoder_is_probed_and_tuned(packed: Path, tmp_path: Path) -> None:
+    from transformers import ViTConfig, ViTModel
+
+    vit = ViTConfig(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=48, image_size=64, patch_size=16
+    )
+    ViTModel(vit, add_pooling_layer=False).save_pretrained(tmp_path / "vit")
+    file = tmp_path / "theirs.yaml"
+    file.write_text(f"format: huggingface\npath: {tmp_path / 'vit'}\nimage_size: 64\n")
+    protocol = fast_protocol(tmp_path / "fast.yaml")
+    assert main(["evaluate", str(file), "--data", str(packed), "--protocol", str(protocol), "--resamples", "0"]) == 0
+    figures = json.loads((tmp_path / "theirs-evaluation" / "phantom-test-fast.json").read_text())["figures"]
+    assert {"auc_mean_at_100"} <= set(figures["linear_probe"]) & set(figures["fine_tuned"])
+    assert "dice_image_at_100" in figures["segmentation"]
+    for task in ("zero_shot", "retrieval", "grounding"):
+        assert figures[task]["left_out"] == f"{task} needs a text encoder: this checkpoint is an image encoder alone"
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory, packed: Path, judged: Path) -> Path:
+    run = make_run(tmp_path_factory.mktemp("other"), packed, seed=6)
+    words = ["--tasks", "zero_shot,retrieval,linear_probe", "--resamples", "0"]
+    assert main(["evaluate", str(run), "--protocol", str(judged.parent / "fast.yaml"), *words]) == 0
+    return run
+
+
+@pytest.mark.evidence(
+    "`msvl compare A B` gives paired differences of two models with intervals over patients", how="cpu"
+)
+def test_two_models_are_paired(judged: Path, other: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(judged), str(other), "--resamples", "50", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"zero_shot", "retrieval", "linear_probe"}
+    mine, theirs = (content_of(run)["figures"]["zero_shot"]["auc_mean"] for run in (judged, other))
+    item = found["zero_shot"]["auc_mean"]
+    assert (item["first"], item["second"]) == pytest.approx((mine, theirs))
+    assert item["interval"][0] <= item["difference"] <= item["interval"][1]
+    assert found["linear_probe"]["auc_mean_at_100"]["first"] == pytest.approx(
+        content_of(judged)["figures"]["linear_probe"]["auc_mean_at_100"]
+    )
+
+
+def test_a_model_does_not_differ_from_itself(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["compare", str(judged), str(judged), "--resamples", "20", "--name", "phantom-test-fast"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert rows and all(row[-1] == "no" and "+0.000" in row for row in rows)
+
+
+def test_different_cards_are_not_compared(judged: Path, packed: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path, packed)
+    protocol = fast_protocol(tmp_path / "fast.yaml", retrieval={"fold": 10})
+    main(["evaluate", str(run), "--protocol", str(protocol), "--tasks", "retrieval", "--resamples", "0"])
+    with pytest.raises(DataError, match="retrieval was judged by different cards .* see `msvl protocol diff`"):
+        main_debug(["compare", str(judged), str(run), "--name", "phantom-test-fast"])
+
+
+def test_a_share_that_is_too_small_is_left_out_alone(judged: Path, tmp_path: Path) -> None:
+    protocol = fast_protocol(tmp_path / "small.yaml", linear_probe={"ratios": ["1", "100"]})
+    figures = judge(judged, protocol, tasks=("linear_probe",))["linear_probe"]
+    assert figures["left_out_at_1"] == "1 training images (1 %) hold no finding with both classes"
+    assert "auc_mean_at_100" in figures and "auc_mean_at_1" not in figures

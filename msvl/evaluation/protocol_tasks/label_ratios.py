@@ -80,11 +80,11 @@ def ratio_answer(
     """
     findings = checked_splits(exam, card.task.replace("_", " "))
     test = exam.splits.test
-    trainings = {f"{card.task}-{ratio}-seed{seed}": _training(exam, findings, ratio, seed)
-                 for ratio in ratios for seed in card.seeds}  # fmt: skip
+    trainings, left_out = _trainings(exam, card, findings, ratios)
+    ratios = [ratio for ratio in ratios if f"left_out_at_{ratio}" not in left_out]
     units = exam.store(card=card.digest).run({name: _bound(fit, training) for name, training in trainings.items()})
     bootstrap = Bootstrap(test.patients, resamples=config.resamples, seed=config.seed)
-    figures: Figures = {}
+    figures: Figures = dict(left_out)
     columns: Columns = {}
     calibrated = None
     for ratio in ratios:
@@ -105,6 +105,24 @@ def ratio_answer(
     return Answer(figures, columns, calibrated)
 
 
+def _trainings(
+    exam: Exam, card: Card, findings: list[str], ratios: Sequence[str]
+) -> tuple[dict[str, LabelRatio], dict[str, str]]:
+    """Return the trainings by name, and why a share is too small. Raises NotJudgeable when all of them are."""
+    trainings: dict[str, LabelRatio] = {}
+    left_out: dict[str, str] = {}
+    for ratio in ratios:
+        try:
+            own = {f"{card.task}-{ratio}-seed{seed}": _training(exam, findings, ratio, seed) for seed in card.seeds}
+        except NotJudgeable as error:
+            left_out[f"left_out_at_{ratio}"] = str(error)
+            continue
+        trainings |= own
+    if not trainings:
+        raise NotJudgeable(" ".join(left_out.values()))
+    return trainings, left_out
+
+
 def _bound(fit: Callable[[LabelRatio], Unit], training: LabelRatio) -> Callable[[], Unit]:
     return lambda: fit(training)
 
@@ -114,9 +132,7 @@ def _training(exam: Exam, findings: list[str], ratio: str, seed: int) -> LabelRa
     labels = {name: exam.splits.train.labels[name][rows] for name in findings}
     both = {name: values for name, values in labels.items() if {0, 1} <= set(values.tolist())}
     if not both:
-        raise NotJudgeable(
-            f"{len(rows):,} training images ({ratio} %) hold no finding with both classes: pack more, or leave the task out"
-        )
+        raise NotJudgeable(f"{len(rows):,} training images ({ratio} %) hold no finding with both classes")
     return LabelRatio(ratio, seed, rows, both)
 
 

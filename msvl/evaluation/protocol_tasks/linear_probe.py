@@ -18,7 +18,7 @@ from msvl.evaluation.exam import Exam, Features
 from msvl.evaluation.findings import Labels
 from msvl.evaluation.metrics import Floats
 from msvl.evaluation.protocol import Card
-from msvl.evaluation.protocol_tasks.label_ratios import LabelRatio, ratio_answer
+from msvl.evaluation.protocol_tasks.label_ratios import LabelRatio, checked_splits, ratio_answer
 from msvl.evaluation.recipes import ProbeRecipe
 from msvl.evaluation.tasks.linear_probe import choose_strength, logistic_scores, standardised
 from msvl.evaluation.tuning.loop import seeded
@@ -32,6 +32,7 @@ def run(exam: Exam, card: Card, config: EvaluationConfig) -> Answer:
         NotJudgeable: No training studies, or no finding with both classes in all splits.
     """
     assert card.linear_probe is not None, card.task
+    checked_splits(exam, "linear probe")
     features = {split: exam.features(split) for split in ("train", "val", "test")}
     recipe = card.linear_probe
 

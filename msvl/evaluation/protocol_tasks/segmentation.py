@@ -102,7 +102,7 @@ def run(exam: Exam, card: Card, config: EvaluationConfig) -> Answer:
         raise NotJudgeable("segmentation needs masks in train, val and test: choose another packed set")
     ratios = list(recipe.schedules)
     units = exam.store(card=card.digest).run({
-        f"segmentation-{ratio}-seed{seed}": _training(exam, recipe, ratio, seed) for ratio in ratios for seed in card.seeds
+        f"segmentation-{ratio}-seed{seed}": _training(exam, card, ratio, seed) for ratio in ratios for seed in card.seeds
     })  # fmt: skip
     bootstrap = Bootstrap(test.patients, resamples=config.resamples, seed=config.seed)
     figures: Figures = {"seeds": len(card.seeds), "masks": len(names)}
@@ -124,12 +124,23 @@ def run(exam: Exam, card: Card, config: EvaluationConfig) -> Answer:
     return Answer(figures, columns)
 
 
-def _training(exam: Exam, recipe: SegmentationRecipe, ratio: str, seed: int) -> Callable[[], Unit]:
-    return lambda: segment(exam, recipe, ratio, seed)
+def _training(exam: Exam, card: Card, ratio: str, seed: int) -> Callable[[], Unit]:
+    return lambda: segment(exam, card, ratio, seed)
 
 
-def segment(exam: Exam, recipe: SegmentationRecipe, ratio: str, seed: int) -> Unit:
-    """Train on a share of the labels; return the pixel counts of the judged split, each [K, N]."""
+def _mean_image_dice(counts: MaskCounts) -> float:
+    return float(image_dice(counts).mean())
+
+
+def segment(exam: Exam, card: Card, ratio: str, seed: int) -> Unit:
+    """Train on a share of the labels and keep what is best on val by the card's headline.
+
+    Returns:
+        The pixel counts of the judged split, each [K, N].
+    """
+    recipe = card.segmentation
+    assert recipe is not None, card.task
+    merit = pooled_dice if card.headline == "dice_pooled" else _mean_image_dice
     schedule = recipe.schedules[ratio]  # type: ignore[index]
     names = exam.packed.mask_bits
     size = recipe.size or exam.model.config.image_size
@@ -158,7 +169,7 @@ def segment(exam: Exam, recipe: SegmentationRecipe, ratio: str, seed: int) -> Un
             return total if auxiliary is None else total + recipe.auxiliary * mask_loss(auxiliary, truth, **weights)
 
         def judge() -> float:
-            return float(np.mean([image_dice(own).mean() for own in predict(network, val, exam.batch_size)]))
+            return float(np.mean([merit(own) for own in predict(network, val, exam.batch_size)]))
 
         plan = Plan(
             steps=schedule.steps,
@@ -212,7 +223,7 @@ def _counts(unit: Unit, num_masks: int) -> list[MaskCounts]:
 def _flavours(found: list[list[MaskCounts]], names: list[str], ratio: str, batch: int) -> Figures:
     """Return every flavour, mean over seeds and masks, and the first flavour per mask."""
     measures: dict[str, Callable[[MaskCounts], float]] = {
-        "dice_image": lambda own: float(image_dice(own).mean()),
+        "dice_image": _mean_image_dice,
         "dice_batched": lambda own: batched_dice(own, batch),
         "dice_pooled": pooled_dice,
         "dice_positive": lambda own: _mean_known(positive_dice(own)),
