@@ -65,7 +65,7 @@ def section_reports(path: Path) -> dict[str, str]:
 
 def _joined(row: dict[str, str]) -> str:
     texts = {name: row[name] for name in SECTIONS if row[name].lower() not in ("", "nan")}
-    kept = [name for name in ("comparison", "findings", "impression") if name in texts]
+    kept: list[str] = [name for name in ("comparison", "findings", "impression") if name in texts]
     if "last_paragraph" in texts and not {"findings", "impression"} & set(kept):
         kept.append("last_paragraph")
     return "\n\n".join(f"{name.replace('_', ' ').upper()}: {texts[name]}" for name in kept)
