@@ -121,7 +121,7 @@ class BatchReader:
 def _fault(reader: SampleReader, row: int, error: ValueError) -> Fault:
     if isinstance(error, ShardFault):
         return Fault(reader.shard(row), "", str(error), samples=reader.index.shards[error.shard].samples)
-    return Fault(reader.shard(row), reader.key(row), str(error))
+    return Fault(reader.shard(row), reader.shown_key(row), str(error))
 
 
 def _ids(keys: list[str], metas: list[dict[str, Any]], texts: list[list[str]]) -> SampleIds:

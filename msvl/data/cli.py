@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from msvl.data.index_cli import add_index
+from msvl.data.leaks_cli import add_leaks
 from msvl.data.ledger_cli import add_forget, add_ledger
 from msvl.data.miniature_cli import add_miniature
 from msvl.data.pack_cli import add_merge, add_pack, first_line
@@ -30,6 +31,7 @@ def add_parsers(groups: Any) -> None:
     add_pack(commands)
     add_merge(commands)
     add_index(commands)
+    add_leaks(commands)
     add_ledger(commands)
     add_forget(commands)
     add_subset(commands)

@@ -14,8 +14,8 @@ from typing import IO
 
 from msvl.config.errors import DataError
 
-LONGEST_NAME = 60
-"""Characters of a column's name; more are taken for data."""
+DATA = re.compile(r".{61}|\d{4}|\.$|\.\w{3,5}$|(\S+\s+){4}")
+"""What cells have and names of columns have not: length, numbers, sentences, the endings of files."""
 CELL_LIMIT = 1 << 24
 """Characters of a cell at most; the csv module's own 131,072 is less than some reports have."""
 _FOREIGN: tuple[tuple[bytes, str], ...] = (
@@ -118,7 +118,7 @@ def _places(path: Path, header: Sequence[str], required: Sequence[str], optional
         found.setdefault(name.casefold(), []).append(number)
     missing = [name for name in required if name.casefold() not in found]
     if missing:
-        raise DataError(f"{path}: there is no column {', '.join(map(repr, missing))}: {_what_is_there(header)}")
+        raise DataError(f"{path}: there is no column {', '.join(map(repr, missing))}: {what_is_there(header)}")
     places = {}
     for name in (*required, *optional):
         numbers = found.get(name.casefold(), [])
@@ -129,13 +129,14 @@ def _places(path: Path, header: Sequence[str], required: Sequence[str], optional
     return places
 
 
-def _what_is_there(header: Sequence[str]) -> str:
+def what_is_there(header: Sequence[str]) -> str:
+    """Return the columns of a table in words, without what looks like the cells of a first row."""
     if len(header) == 1:
         for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
             if separator in header[0]:
                 return f"its cells are separated by {name}; save it with commas"
     # Without a header these are cells of the first row, with ids and dates, which no message may repeat.
-    if any(len(name) > LONGEST_NAME or re.search(r"\d{4}", name) for name in header):
+    if any(DATA.search(name) for name in header):
         return "its first row looks like data and not like a header; download the file again"
     return f"columns are {', '.join(filter(None, header))}; is it the right file and version?"
 

@@ -69,7 +69,7 @@ class EvaluationSet:
                 read = report if packed.has_reports else None
                 rows.append((number, *_row(reader, number, image_size, read)))
             except ValueError as error:
-                logger.warning("sample %s of %s is left out: %s", reader.key(number), reader.shard(number), error)
+                logger.warning("sample %s of %s is left out: %s", reader.shown_key(number), reader.shard(number), error)
         reader.close()
         if not rows:
             raise DataError(

@@ -47,7 +47,7 @@ def describe(path: str | Path, out: Path | None = None, *, samples: int = 20_000
             figures = _figures(packed.split(split), packed.counts(split), samples, has_reports=packed.has_reports)
             splits[split] = figures
     first = packed.split(next(iter(splits)))
-    _write_sheet(first, folder / "contact-sheet.png")
+    _write_sheet(first, folder / "contact-sheet.png", private=not packed.shareable)
     write_histograms(splits, folder / "histograms.png")
     return {
         "path": str(packed.location),
@@ -148,8 +148,8 @@ def _histogram(values: list[int], edges: tuple[int, ...]) -> dict[str, int]:
     return dict(zip(labels, counts.tolist(), strict=True))
 
 
-def _write_sheet(index: SplitIndex, path: Path) -> None:
-    """Write the first readable images as a sheet of square cuts."""
+def _write_sheet(index: SplitIndex, path: Path, *, private: bool) -> None:
+    """Write the first readable images as a sheet of square cuts, for its owner alone where they are patients'."""
     reader, row = SampleReader(index), 0
     tiles: list[np.ndarray] = []
     while row < len(index) and len(tiles) < TILES:
@@ -161,6 +161,8 @@ def _write_sheet(index: SplitIndex, path: Path) -> None:
     rows = [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]
     if rows and not cv2.imwrite(str(path), np.vstack(rows)):
         raise DataError(f"{path} cannot be written: name a folder with --out")
+    if rows and private:
+        path.chmod(0o600)
 
 
 def _tile(image: np.ndarray) -> np.ndarray:

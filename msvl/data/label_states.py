@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from msvl.config.errors import DataError
+from msvl.data.shown import shown_cell
 
 STATES: dict[str, int | None] = {
     "": None, "nan": None, "none": None, "null": None,
@@ -26,7 +27,7 @@ def label_state(cell: str, where: str, column: str) -> int | None:
     try:
         return STATES[cell.strip().lower()]
     except KeyError:
-        raise DataError(f"{where}: label '{cell}' in column '{column}'; expected 1, 0, -1 or blank") from None
+        raise DataError(f"{where}: label {shown_cell(cell)} in column '{column}'; expected 1, 0, -1 or blank") from None
 
 
 def check_labelled(labels: Iterable[Mapping[str, int | None]], table: Path) -> None:

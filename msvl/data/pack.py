@@ -92,6 +92,7 @@ def pack_header(source: Source, units: Sequence[Unit], recorded: Mapping[str, An
     made = LABELS if recorded["options"]["reports_from_labels"] else NONE
     about = {
         "name": source.name,
+        "id_space": source.id_space,
         "licence": source.licence,
         "shareable": source.shareable,
         "reports": OWN if source.has_reports else made,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msvl.config.errors import DataError
+from msvl.config.private import private_folder
 from msvl.data.sources import SOURCES
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ def _write(arguments: argparse.Namespace, source: Source, options: PackOptions) 
     manifest = published(arguments.out, recorded)
     if manifest is None:
         folder = staging_folder(arguments.out, arguments.staging)
+        private_folder(folder.parent)
         manifest = pack(source, folder, options, workers=workers, command=command)
         publish(folder, arguments.out)
     _say(str(location), manifest)

@@ -124,6 +124,11 @@ class PackedSet:
         return self.manifest["name"]
 
     @property
+    def id_space(self) -> str:
+        """Whose patient, study and image ids were hashed: sets of one collection share it."""
+        return self.manifest.get("id_space", self.name)  # sets packed before this was recorded: their own
+
+    @property
     def licence(self) -> str:
         """The source's licence."""
         return self.manifest["licence"]

@@ -19,6 +19,7 @@ from msvl.data.batch import Batch
 from msvl.data.batch_reader import BatchReader, Share
 from msvl.data.config import DataConfig
 from msvl.data.faults import Fill
+from msvl.data.loader_signals import obey_only
 from msvl.data.plan import Plan
 from msvl.data.tokenise import ReportTokeniser
 from msvl.environment import die_with
@@ -87,5 +88,6 @@ def _plain_errors(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def _start_worker(rank_process: int, number: int) -> None:
+    obey_only(rank_process)  # before the first thread
     die_with(rank_process)
     torch.set_num_threads(1)

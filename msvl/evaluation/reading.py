@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from msvl.config.errors import DataError
-from msvl.data.images import centre_square, read_image, square_image, to_eight_bit
+from msvl.data.image_files import read_radiograph
+from msvl.data.images import centre_square, square_image, to_eight_bit
 from msvl.data.tokenise import ReportTokeniser
 from msvl.evaluation.encoders import PhrasePairs, encode_images, encode_prompts
 from msvl.evaluation.locate import locate_model
@@ -132,7 +133,7 @@ class Reader:
 
 def read_picture(path: str | Path) -> NDArray[np.uint8]:
     """Return a radiograph's file as grey uint8 [H, W]. Raises DataError."""
-    picture = to_eight_bit(read_image(Path(path), str(path)))
+    picture = to_eight_bit(read_radiograph(Path(path), str(path))[0])
     if min(picture.shape) < SMALLEST_SIDE:
         raise DataError(f"{path} has {picture.shape[1]} x {picture.shape[0]} px; at least {SMALLEST_SIDE} are needed")
     return picture

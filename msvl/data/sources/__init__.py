@@ -8,5 +8,12 @@ SOURCES: dict[str, str] = {
     "ms-cxr": "msvl.data.sources.ms_cxr",
     "chexpert": "msvl.data.sources.chexpert",
     "chexpert-plus": "msvl.data.sources.chexpert_plus",
+    "rsna-pneumonia": "msvl.data.sources.rsna_pneumonia",
+    "siim-acr": "msvl.data.sources.siim_acr",
+    "nih-chestxray14": "msvl.data.sources.nih_chestxray14",
+    "mimic-cxr": "msvl.data.sources.mimic_cxr",
+    "iu-xray": "msvl.data.sources.iu_xray",
+    "padchest": "msvl.data.sources.padchest",
+    "vindr-cxr": "msvl.data.sources.vindr_cxr",
 }
 """Name -> module with `add_arguments(parser)`, `from_arguments(arguments) -> Source` and a docstring for the list."""

@@ -1,4 +1,4 @@
-"""CheXpert Plus (Stanford): CheXpert's images as PNG with reports in sections, and CheXbert's labels."""
+"""CheXpert Plus (Stanford): CheXpert's images as PNG or DICOM with reports in sections, and CheXbert's labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from msvl.config.errors import DataError
 from msvl.data.csv_table import not_utf8, place, read_rows
-from msvl.data.images import read_reduced
+from msvl.data.image_files import add_window, check_window, read_radiograph
 from msvl.data.label_states import CHEXPERT_FINDINGS, check_labelled
 from msvl.data.patient_facts import patient_facts
 from msvl.data.patient_folders import TAIL, patient_folders
@@ -21,8 +21,8 @@ from msvl.data.view_names import add_views, choose_views, parse_views, view_grou
 EXAMPLE = "msvl data pack chexpert-plus --images chexpertplus --out shards/chexpert-plus --train-tokenizer 30000"
 TABLE = "df_chexpert_plus_240401.csv"
 SPLITS = {"train": "train", "valid": "val"}
-PIXELS = "PNG"
-"""Folder of the unpacked chunks; they are seen nested as PNG/PNG too."""
+PIXELS = {"PNG": ".png", "DICOM/Compressed": ".dcm", "DICOM/Uncompressed": ".dcm"}
+"""--pixels: folder -> suffix of its files. The PNG chunks are seen nested as PNG/PNG too."""
 LABELS = "chexbert_labels/{}_fixed.json"
 LABELLED = ("report", "impression", "findings", "none")
 """--labels: the text that CheXbert has read."""
@@ -46,28 +46,32 @@ class CheXpertPlusSource:
     prompts: dict[str, dict[str, list[str]]] = {}
 
     def __init__(
-        self, root: Path, *, labels: str = "report", views: tuple[str, ...] = ("frontal",), decode_at_least: int = 0
-    ) -> None:
+        self, root: Path, *, labels: str = "report", views: tuple[str, ...] = ("frontal",), pixels: str = "PNG",
+        window: int = 1, decode_at_least: int = 0,
+    ) -> None:  # fmt: skip
         """Raise DataError when images, table or labels are not there.
 
         Args:
-            root: Folder with the table, `PNG/` and `chexbert_labels/`.
+            root: Folder with the table, the folder of images and `chexbert_labels/`.
             labels: Of which text, of LABELLED.
             views: Groups of views to keep.
-            decode_at_least: Short side in pixels that JPEGs may be reduced to (the original has PNGs), 0 the whole.
+            pixels: Which folder of images, of PIXELS.
+            window: Which of a DICOM file's windows to apply, from 1; 0 for none.
+            decode_at_least: Short side in pixels that JPEGs may be reduced to, 0 the whole.
         """
         if not root.is_dir():
             raise DataError(f"--images {root}: there is no such folder")
-        for name, what in ((TABLE, "table"), (PIXELS, "folder of unpacked images")):
+        for name, what in ((TABLE, "table"), (pixels, "folder of unpacked images")):
             if not (root / name).exists():
                 raise DataError(f"--images {root} has no {name}, the {what}: put it there")
         if labels != "none" and not (root / LABELS.format(labels)).is_file():
             raise DataError(f"--images {root} has no {LABELS.format(labels)}: put it there, or give --labels none")
-        self._root, self._labels, self._views, self._decode_at_least = root, labels, views, decode_at_least
+        self._root, self._labels, self._views = root, labels, views
+        self._pixels, self._window, self._decode_at_least = pixels, window, decode_at_least
 
     def settings(self) -> dict[str, Any]:
         """Return what made this source."""
-        return {"labels": self._labels, "views": list(self._views)}
+        return {"labels": self._labels, "views": list(self._views), "pixels": self._pixels, "window": self._window}
 
     def entries(self) -> list[Entry]:
         """List the images of the wanted views. Raises DataError naming file and row."""
@@ -79,7 +83,8 @@ class CheXpertPlusSource:
     def record(self, entry: Entry) -> Record:
         """Read one image; its report was listed."""
         found = entry.payload
-        image, full_size = read_reduced(self._root / found["path"], entry.where, self._decode_at_least)
+        path = self._root / found["path"]
+        image, full_size, _ = read_radiograph(path, entry.where, at_least=self._decode_at_least, window=self._window)
         return Record(
             image,
             found["report"],
@@ -90,16 +95,17 @@ class CheXpertPlusSource:
         )
 
     def _rows(self) -> Iterator[tuple[str, Entry]]:
-        folders = patient_folders(self._root / PIXELS)
+        folders = patient_folders(self._root / self._pixels)
         labels = _labels(self._root / LABELS.format(self._labels)) if self._labels != "none" else {}
         path = self._root / TABLE
         for number, row in read_rows(path, COLUMNS):
-            yield _listed(row, place(path, number), folders, labels)
+            yield _listed(row, place(path, number), folders, labels, pixels=self._pixels)
 
 
 def _listed(
-    row: Mapping[str, str], where: str, folders: Mapping[str, str], labels: Mapping[str, dict[str, int | None]]
-) -> tuple[str, Entry]:
+    row: Mapping[str, str], where: str, folders: Mapping[str, str], labels: Mapping[str, dict[str, int | None]],
+    *, pixels: str,
+) -> tuple[str, Entry]:  # fmt: skip
     tail = TAIL.search(row["path_to_image"])
     if not tail:
         raise DataError(f"{where}: path_to_image is not train/patient00001/study1/view1_frontal.jpg")
@@ -108,8 +114,8 @@ def _listed(
     if not row["deid_patient_id"]:
         raise DataError(f"{where}: deid_patient_id is empty, so its split is not safe; download the table again")
     split, patient, study, image, kind = tail.groups()
-    # The table says .jpg, the images are .png.
-    file = f"{PIXELS}/{folders.get(patient, f'{split}/{patient}')}/{study}/{image}.png"
+    # The table says .jpg, the images are .png or .dcm.
+    file = f"{pixels}/{folders.get(patient, f'{split}/{patient}')}/{study}/{image}{PIXELS[pixels]}"
     return kind, Entry(
         patient=row["deid_patient_id"],
         study=f"{patient}/{study}",
@@ -190,14 +196,18 @@ def _labelled(line: str, where: str) -> tuple[str, dict[str, int | None]]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `msvl data pack chexpert-plus`."""
-    parser.add_argument("--images", type=Path, required=True, help=f"folder with {TABLE}, PNG/ and chexbert_labels/")
+    parser.add_argument("--images", type=Path, required=True, help=f"folder with {TABLE}, images and chexbert_labels/")
     parser.add_argument(
         "--labels",
         choices=LABELLED,
         default="report",
         help="of which text CheXbert's labels are (default: %(default)s)",
     )
+    parser.add_argument(
+        "--pixels", choices=PIXELS, default="PNG", help="folder of the images to read (default: %(default)s)"
+    )
     add_views(parser)
+    add_window(parser)
 
 
 def from_arguments(arguments: argparse.Namespace) -> CheXpertPlusSource:
@@ -206,5 +216,7 @@ def from_arguments(arguments: argparse.Namespace) -> CheXpertPlusSource:
         arguments.images,
         labels=arguments.labels,
         views=parse_views(arguments.views),
+        pixels=arguments.pixels,
+        window=check_window(arguments.window),
         decode_at_least=arguments.short_side,
     )

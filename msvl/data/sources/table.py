@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from msvl.config.errors import DataError
-from msvl.data.csv_table import CELL_LIMIT, not_utf8
-from msvl.data.images import read_reduced
+from msvl.data.csv_table import CELL_LIMIT, not_utf8, what_is_there
+from msvl.data.image_files import add_window, check_window, read_radiograph
 from msvl.data.label_states import label_state
+from msvl.data.shown import shown_cell
 from msvl.data.study import Entry, Record
 
 logger = logging.getLogger(__name__)
@@ -57,17 +58,29 @@ class TableSource:
 
     def __init__(
         self, images: Path, table: Path, columns: TableColumns, *, name: str = "table", licence: str = "not stated",
-        shareable: bool = False, decode_at_least: int = 0,
+        shareable: bool = False, id_space: str | None = None, decode_at_least: int = 0, window: int = 1,
     ) -> None:  # fmt: skip
-        """Name files and columns; `decode_at_least` is the short side in pixels that JPEGs may be reduced to, 0 the whole."""
+        """Name files and columns.
+
+        Args:
+            images: Folder that image names are relative to.
+            table: CSV, TSV or JSON lines.
+            columns: Which column holds what.
+            name: Of the data set.
+            licence: Of the data set.
+            shareable: Whether its texts and images may leave the run folder.
+            id_space: Who numbers the patients; None takes the name.
+            decode_at_least: Short side in pixels that JPEGs may be reduced to, 0 the whole.
+            window: Which window of a DICOM file is applied, 0 for none.
+        """
         if not images.is_dir():
             raise DataError(f"--images {images}: there is no such folder")
         if not table.is_file():
             raise DataError(f"--reports {table}: there is no such file")
         self.name, self.licence, self.shareable = name, licence, shareable
-        self.id_space = name
+        self.id_space = id_space or name
         self._images, self._table, self._columns = images, table, columns
-        self._decode_at_least = decode_at_least
+        self._decode_at_least, self._window = decode_at_least, window
         self.prompts: dict[str, dict[str, list[str]]] = {}
         self._findings: list[str] = []
 
@@ -77,6 +90,7 @@ class TableSource:
             "table": self._table.name,
             "bytes": self._table.stat().st_size,
             "columns": _plain(asdict(self._columns)),
+            "window": self._window,
         }
 
     def entries(self) -> list[Entry]:
@@ -103,7 +117,9 @@ class TableSource:
             raise DataError(f"{entry.where}: the report is empty")
         if self._columns.views and row["view"].lower() not in self._columns.views:
             raise DataError(f"{entry.where}: its view is not among --views")
-        image, full_size = read_reduced(self._images / entry.image, entry.where, self._decode_at_least)
+        image, full_size, _ = read_radiograph(
+            self._images / entry.image, entry.where, at_least=self._decode_at_least, window=self._window
+        )
         return Record(
             image=image,
             full_size=full_size,
@@ -150,7 +166,7 @@ class TableSource:
         names = {"train": "train", "training": "train", "val": "val", "valid": "val", "validate": "val", "validation": "val",
                  "dev": "val", "test": "test"}  # fmt: skip
         if value not in names:
-            raise DataError(f"{where}: split '{value}' in column '{column}'; expected train, val or test")
+            raise DataError(f"{where}: split {shown_cell(value)} in column '{column}'; expected train, val or test")
         return names[value]
 
     def _check_columns(self, present: set[str]) -> None:
@@ -163,7 +179,7 @@ class TableSource:
         for name in wanted:
             if name not in present:
                 close = difflib.get_close_matches(name, sorted(present), n=1)
-                hint = f"did you mean '{close[0]}'?" if close else f"columns are {', '.join(sorted(present))}"
+                hint = f"did you mean '{close[0]}'?" if close else what_is_there(sorted(present))
                 raise DataError(f"{self._table}: there is no column '{name}': {hint}")
 
 
@@ -183,7 +199,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--category-column", help="column with one finding's name per row")
     parser.add_argument("--name", default="table", help="name of the data set (default: table)")
     parser.add_argument("--licence", default="not stated", help="its licence, for manifest and model card")
+    parser.add_argument(
+        "--id-space",
+        metavar="NAME",
+        help="who numbers the patients: sets packed with the same one are compared by patient (default: --name)",
+    )
     parser.add_argument("--shareable", action="store_true", help="its texts and images may leave the run folder")
+    add_window(parser)
 
 
 def from_arguments(arguments: argparse.Namespace) -> TableSource:
@@ -215,7 +237,8 @@ def from_arguments(arguments: argparse.Namespace) -> TableSource:
     )
     return TableSource(
         arguments.images, arguments.reports, columns, name=arguments.name, licence=arguments.licence,
-        shareable=arguments.shareable, decode_at_least=arguments.short_side,
+        shareable=arguments.shareable, id_space=arguments.id_space, decode_at_least=arguments.short_side,
+        window=check_window(arguments.window),
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from msvl.data.pack_options import PackOptions
@@ -31,9 +32,20 @@ def entries(folder: Path) -> list[Entry]:
 def test_the_table_says_jpg_and_the_png_is_read(folder: Path, entries: list[Entry]) -> None:
     table = (folder / ROOT / "df_chexpert_plus_240401.csv").read_text()
     assert table.startswith(",path_to_image,") and "view1_frontal.jpg" in table
-    assert all(entry.payload["path"].startswith("PNG/PNG/") for entry in entries)
-    assert all((folder / ROOT / entry.payload["path"]).suffix == ".png" for entry in entries)
+    assert all(
+        entry.payload["path"].startswith("PNG/PNG/") and entry.payload["path"].endswith(".png") for entry in entries
+    )
     assert all((folder / ROOT / entry.payload["path"]).is_file() for entry in entries)
+
+
+@pytest.mark.parametrize("pixels", ["DICOM/Compressed", "DICOM/Uncompressed"])
+def test_dicom_gives_the_pixels_of_the_png_with_monochrome1_and_without_high_bit(folder: Path, pixels: str) -> None:
+    png, dicom = source_of(NAME, folder), source_of(NAME, folder, "--pixels", pixels)
+    for first, second in zip(png.entries(), dicom.entries(), strict=True):
+        assert second.payload["path"].endswith(".dcm")
+        # MONOCHROME1 is turned about its own range, so both are compared from their darkest point.
+        expected, found = (source.record(entry).image.astype(int) for source, entry in ((png, first), (dicom, second)))
+        assert np.array_equal(found - found.min(), expected - expected.min())
 
 
 def test_images_that_are_not_nested_are_found_too(folder: Path, tmp_path: Path, entries: list[Entry]) -> None:

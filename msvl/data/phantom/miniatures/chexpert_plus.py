@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom import uid
 
 from msvl.data.label_states import CHEXPERT_FINDINGS
 from msvl.data.phantom.miniatures.chexpert import patient_id
+from msvl.data.phantom.miniatures.dicom_files import write_dicom
 from msvl.data.phantom.miniatures.material import MiniatureStudy, write_image, write_table, write_text
 
 ROOT = "chexpertplus"
@@ -25,7 +30,8 @@ def write(folder: Path, studies: Sequence[MiniatureStudy]) -> None:
 
     With the quirks of the original: an unnamed first column, .jpg in the table and .png on disk, JSON lines called .json,
     reports in capitals, line ends in cells, broken characters, findings that are NaN, a report whose sections are all empty,
-    a study's order in time that is not its number, a partial download beside the images.
+    a study's order in time that is not its number, a partial download beside the images, DICOM files without HighBit and of
+    MONOCHROME1.
     """
     rows: list[list[object]] = []
     labels: list[dict[str, object]] = []
@@ -36,9 +42,7 @@ def write(folder: Path, studies: Sequence[MiniatureStudy]) -> None:
             if kind == "lateral" and study.number % 2:
                 continue
             path = f"{tail}/view{number}_{kind}"
-            write_image(
-                folder / ROOT / "PNG" / "PNG" / f"{path}.png", study.frontal if kind == "frontal" else study.lateral
-            )
+            _write_images(folder / ROOT, path, study.frontal if kind == "frontal" else study.lateral, study.number)
             side = ("AP", "PA")[study.number % 2] if kind == "frontal" else ""
             rows.append([len(rows), f"{path}.jpg", f"{path}.dcm", kind.capitalize(), side, *_row(study, split)])
             labels.append({"path_to_image": f"{path}.jpg", **_labels(study)})
@@ -47,6 +51,17 @@ def write(folder: Path, studies: Sequence[MiniatureStudy]) -> None:
     for text in ("report", "impression", "findings"):
         lines = "".join(f"{json.dumps(row)}\n" for row in labels)
         write_text(folder / ROOT / "chexbert_labels" / f"{text}_fixed.json", lines)
+
+
+def _write_images(root: Path, path: str, image: np.ndarray, number: int) -> None:
+    """Write PNG and both forms of DICOM; every other DICOM file is MONOCHROME1, every third has no HighBit."""
+    write_image(root / "PNG" / "PNG" / f"{path}.png", image)
+    tags: dict[str, Any] = {"PhotometricInterpretation": "MONOCHROME1" if number % 2 else "MONOCHROME2"}
+    stored = 255 - image if number % 2 else image
+    if number % 3 == 0:
+        tags["HighBit"] = None
+    for folder, syntax in (("Compressed", uid.JPEG2000Lossless), ("Uncompressed", uid.ExplicitVRLittleEndian)):
+        write_dicom(root / "DICOM" / folder / f"{path}.dcm", stored, bits=8, syntax=syntax, **tags)
 
 
 def pack_words(folder: Path) -> list[str]:
