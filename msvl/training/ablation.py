@@ -33,6 +33,8 @@ SHOWN = (
     ("grounding", "cnr", "grounding CNR"),
 )
 """Task, figure, title; those that were not measured are left out."""
+STDERR = 2
+"""File descriptor."""
 EXAMPLE = "Example: msvl ablation configs/pretrain/quickstart.yaml --seeds 0,1,2 train.steps=320"
 
 
@@ -154,7 +156,7 @@ def _msvl(words: Sequence[str]) -> None:
     code = subprocess.run(
         [sys.executable, "-m", "msvl.cli", *words],
         check=False,
-        stdout=sys.stderr,
+        stdout=STDERR,  # stdout is for the table
         preexec_fn=die_with_parent,  # noqa: PLW1509 - single-threaded here, and no orphan may stay
     ).returncode
     if code:

@@ -302,7 +302,7 @@ def other(tmp_path_factory: pytest.TempPathFactory, packed: Path, judged: Path) 
     "`msvl compare A B` gives paired differences of two models with intervals over patients", how="cpu"
 )
 def test_two_models_are_paired(judged: Path, other: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", str(judged), str(other), "--resamples", "50", "--json"]) == 0
+    assert main(["compare", str(judged), str(other), "--resamples", "50", "--json", "--name", "phantom-test-fast"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found) == {"zero_shot", "retrieval", "linear_probe"}
     mine, theirs = (content_of(run)["figures"]["zero_shot"]["auc_mean"] for run in (judged, other))

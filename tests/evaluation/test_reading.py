@@ -15,6 +15,7 @@ from msvl.cli import main
 from msvl.config.errors import CheckpointError, ConfigError, DataError
 from msvl.data.evaluation_set import EvaluationSet
 from msvl.data.packed import PackedSet
+from msvl.data.phantom.miniatures.dicom_files import write_dicom
 from msvl.evaluation.encoders import PhrasePairs, encode_images, encode_prompts
 from msvl.evaluation.locate import locate_model
 from msvl.evaluation.prompts import FindingPrompts, PromptSet
@@ -47,7 +48,7 @@ def scan(tmp_path: Path) -> Path:
 
 
 @pytest.mark.evidence(
-    "`msvl predict` gives zero-shot findings for PNG and JPEG files with the user's own prompts", how="cpu"
+    "`msvl predict` gives zero-shot findings for PNG, JPEG and DICOM files with the user's own prompts", how="cpu"
 )
 def test_predict_scores_pictures_by_own_prompts(
     run: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -151,6 +152,16 @@ def test_sixteen_bits_are_read_by_their_range(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "deep.png"), deep)
     picture = read_picture(tmp_path / "deep.png")
     assert (picture.dtype, picture.min(), picture.max()) == (np.uint8, 0, 255)
+
+
+def test_dicom_is_read_as_the_same_picture(run: Path, tmp_path: Path) -> None:
+    picture = np.random.default_rng(2).integers(0, 4096, (96, 80), dtype=np.uint16)
+    write_dicom(tmp_path / "scan.dcm", picture, bits=12)
+    cv2.imwrite(str(tmp_path / "scan.png"), picture)
+    reader = Reader.open(run)
+    maps = [reader.ground(tmp_path / name, "nodule").map for name in ("scan.dcm", "scan.png")]
+    assert maps[0].shape == (96, 80)
+    assert np.allclose(maps[0], maps[1], atol=1e-4, equal_nan=True)
 
 
 @pytest.mark.skipif(not NIH.is_dir(), reason="the two NIH radiographs are not here")
