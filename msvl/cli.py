@@ -15,7 +15,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gradcheck": ("msvl.training.gradcheck.cli", "compare losses and gradients of one process and of N ranks"),
     "data": ("msvl.data.cli", "source data sets to shards, and checks"),
     "evaluate": ("msvl.evaluation.cli", "judge a model on held-out data"),
+    "ablation": ("msvl.training.ablation", "what each scale adds: every row, several seeds, paired"),
     "report": ("msvl.evaluation.cli", "write report.html and results.json of a run"),
+    "compare": ("msvl.evaluation.protocol_command", "two models on the same samples, paired"),
+    "export": ("msvl.evaluation.export_cli", "write encoders that plain transformers loads"),
+    "predict": ("msvl.evaluation.reading_cli", "zero-shot findings of image files"),
+    "ground": ("msvl.evaluation.reading_cli", "draw where a phrase is in an image"),
+    "protocol": ("msvl.evaluation.protocol_cli", "what a number was measured by, and why two papers' numbers differ"),
     "quickstart": ("msvl.training.quickstart", "simulate, pack, train, judge and report in about ten minutes"),
 }
 """Command -> the module whose `add_parsers` describes it, and its line in the list."""

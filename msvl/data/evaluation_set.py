@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from msvl.config.errors import DataError
 from msvl.data.config import ReportConfig
-from msvl.data.images import Square, centre_square, decode_image, evaluation_image
+from msvl.data.images import Square, centre_square, evaluation_image
+from msvl.data.images import image_size as stored_size
 from msvl.data.packed import PackedSet
 from msvl.data.reader import SampleReader
 from msvl.data.sample import usable_sentences
@@ -38,6 +40,16 @@ class EvaluationSet:
     patients: list[str]
     studies: list[str]
     text_hashes: list[str]
+    views: list[str]
+    """'PA', 'AP', 'frontal', ... or 'unknown'."""
+    extras: list[dict[str, Any]]
+    """What the source says besides: sex, age, race, ..."""
+    shapes: list[tuple[int, int]]
+    """(height, width) of the stored image of those with boxes, else (0, 0)."""
+    stored_boxes: list[list[Box]]
+    """In pixels of the stored image, whole."""
+    numbers: list[int]
+    """Places in the split's index, for those who read more of a sample."""
 
     @classmethod
     def load(
@@ -54,7 +66,8 @@ class EvaluationSet:
         rows = []
         for number in range(min(len(index), limit or len(index))):
             try:
-                rows.append(_row(reader, number, image_size, report if packed.has_reports else None))
+                read = report if packed.has_reports else None
+                rows.append((number, *_row(reader, number, image_size, read)))
             except ValueError as error:
                 logger.warning("sample %s of %s is left out: %s", reader.shown_key(number), reader.shard(number), error)
         reader.close()
@@ -62,7 +75,7 @@ class EvaluationSet:
             raise DataError(
                 f"{packed.location}: no sample of split {split} can be read; see `msvl data verify {packed.location}`"
             )
-        images, sentences, labels, boxes, keys, metas = zip(*rows, strict=True)
+        numbers, images, sentences, labels, boxes, keys, metas, shapes = zip(*rows, strict=True)
         return cls(
             images=torch.from_numpy(np.stack(images)[:, None]),
             sentences=list(sentences),
@@ -72,7 +85,19 @@ class EvaluationSet:
             patients=[meta["patient"] for meta in metas],
             studies=[meta["study"] for meta in metas],
             text_hashes=[meta["text_hash"] for meta in metas],
+            views=[str(meta.get("view", "unknown")) for meta in metas],
+            extras=[meta.get("extra", {}) for meta in metas],
+            shapes=list(shapes),
+            stored_boxes=[[Box(**box) for box in meta["boxes"]] for meta in metas],
+            numbers=list(numbers),
         )
+
+    @classmethod
+    def empty(cls, image_size: int) -> EvaluationSet:
+        """Return a set without studies, for a split that a packed set lacks."""
+        images = torch.zeros(0, 1, image_size, image_size, dtype=torch.uint8)
+        lists: dict[str, list[Any]] = {item.name: [] for item in fields(cls) if item.name not in ("images", "labels")}
+        return cls(images=images, labels={}, **lists)
 
     def __len__(self) -> int:
         """Return the number of studies."""
@@ -82,7 +107,8 @@ class EvaluationSet:
 def _row(reader: SampleReader, number: int, size: int, report: ReportConfig | None) -> tuple:
     meta = reader.meta(number)
     data = reader.image(number)
-    square = centre_square(*decode_image(data).shape) if meta["boxes"] else None
+    shape = stored_size(data) if meta["boxes"] else (0, 0)
+    square = centre_square(*shape) if meta["boxes"] else None
     boxes = [_in_square(Box(**box), square, size) for box in meta["boxes"]] if square else []
     kept = [box for box in boxes if box is not None]
     return (
@@ -92,6 +118,7 @@ def _row(reader: SampleReader, number: int, size: int, report: ReportConfig | No
         kept,
         reader.key(number),
         meta,
+        shape,
     )
 
 

@@ -158,7 +158,11 @@ def centre_square(height: int, width: int) -> Square:
 
 def evaluation_image(data: bytes, size: int) -> np.ndarray:
     """Decode, cut the centred square and resize it to [size, size] uint8."""
-    image = decode_image(data, at_least=size)
+    return square_image(decode_image(data, at_least=size), size)
+
+
+def square_image(image: np.ndarray, size: int) -> np.ndarray:
+    """Cut the centred square of grey uint8 [H, W] and resize it to [size, size]."""
     square = centre_square(*image.shape)
     top, left, side = round(square.top), round(square.left), round(square.side)
     crop = image[top : top + side, left : left + side]

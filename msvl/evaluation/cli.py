@@ -44,6 +44,14 @@ def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     evaluate.add_argument("--seed", type=int, help="seed of bootstrap, untrained twin and examples (default: 0)")
     evaluate.add_argument("--name", help="name of the result file (default: DATA-SPLIT)")
     evaluate.add_argument("--json", action="store_true", help="print the result as JSON instead of tables")
+    evaluate.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help="judge by protocol cards: maco, benchx, clean, or a YAML file (msvl protocol list)",
+    )
+    evaluate.add_argument(
+        "--ranks", type=int, default=1, help="processes on this machine, with --protocol (default: 1)"
+    )
     evaluate.set_defaults(run=main)
     report = subparsers.add_parser("report", help="write report.html and results.json of a run", epilog=REPORT_EXAMPLE)
     report.add_argument("run_folder", metavar="RUN", type=Path, help="run folder")
@@ -83,6 +91,12 @@ def build_config(arguments: argparse.Namespace) -> EvaluationConfig:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    if arguments.protocol is not None:
+        from msvl.evaluation.protocol_command import evaluate_by_protocol
+
+        return evaluate_by_protocol(arguments)
+    if arguments.ranks != 1:
+        raise ConfigError(f"--ranks {arguments.ranks}: several processes need --protocol NAME")
     config = build_config(arguments)
     if arguments.limit is not None and arguments.limit < 1:
         raise ConfigError(f"--limit {arguments.limit}: give a number of images, 1 or more")

@@ -26,7 +26,9 @@ class ModelPlace:
 
     @property
     def evaluations(self) -> Path:
-        """Return the folder for figures: the run's, or one beside the model's files."""
+        """Return the folder for figures: the run's, or one beside the model's files (NAME-evaluation beside NAME.yaml)."""
+        if self.model.is_file():
+            return self.model.with_name(f"{self.model.stem}-evaluation")
         return (self.run or self.model) / "evaluation"
 
 

@@ -29,9 +29,22 @@ def radiograph(image: Pixels, boxes: Sequence[tuple[float, float, float, float]]
     return _png(_with_boxes(coloured, boxes, image.shape))
 
 
-def overlay(image: Pixels, heat: NDArray[np.float32], boxes: Sequence[tuple[float, float, float, float]]) -> bytes:
-    """Return a PNG of an image [H, W] under its heat map [H, W], which is stretched by its own range, with boxes."""
-    base = cv2.cvtColor(_enlarged(image), cv2.COLOR_GRAY2BGR).astype(np.float32)
+def overlay(
+    image: Pixels,
+    heat: NDArray[np.float32],
+    boxes: Sequence[tuple[float, float, float, float]],
+    *,
+    side: int = SHOWN_SIDE,
+) -> bytes:
+    """Return a PNG of an image [H, W] under its heat map [H, W], which is stretched by its own range, with boxes.
+
+    Args:
+        image: Grey.
+        heat: Any values, none of them NaN.
+        boxes: (x, y, w, h) in pixels of the image.
+        side: Pixels of the picture's longer side.
+    """
+    base = cv2.cvtColor(_enlarged(image, side), cv2.COLOR_GRAY2BGR).astype(np.float32)
     low, high = float(heat.min()), float(heat.max())
     scaled = (heat - low) / max(high - low, 1e-12)
     large = np.clip(cv2.resize(scaled, base.shape[1::-1], interpolation=cv2.INTER_LINEAR), 0, 1)
@@ -40,9 +53,9 @@ def overlay(image: Pixels, heat: NDArray[np.float32], boxes: Sequence[tuple[floa
     return _png(_with_boxes((base * (1 - opacity) + colours * opacity).astype(np.uint8), boxes, image.shape))
 
 
-def _enlarged(image: Pixels) -> Pixels:
+def _enlarged(image: Pixels, side: int = SHOWN_SIDE) -> Pixels:
     height, width = image.shape
-    scale = SHOWN_SIDE / max(height, width)
+    scale = side / max(height, width)
     method = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
     return cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=method).astype(np.uint8)
 

@@ -73,8 +73,9 @@ def read_run(path: Path) -> RunRecord:
     )
 
 
-def _order(evaluation: Mapping[str, Any], fingerprint: str | None) -> tuple[bool, bool, int, str]:
-    """Headline first: the run's own data, the test split, the most tasks."""
+def _order(evaluation: Mapping[str, Any], fingerprint: str | None) -> tuple[bool, bool, bool, int, str]:
+    """Headline first: the run's own data, the test split, without a protocol, the most tasks."""
     data = evaluation["data"]
     own = data.get("fingerprint") == fingerprint
-    return (not own, data.get("split") != "test", -len(evaluation["figures"]), str(evaluation["name"]))
+    tasks = -len(evaluation["figures"])
+    return (not own, data.get("split") != "test", "protocol" in evaluation, tasks, str(evaluation["name"]))

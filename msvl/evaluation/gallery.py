@@ -1,0 +1,105 @@
+"""Where the model errs most: pictures with boxes and heat maps, in the run folder and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+
+from msvl.evaluation import markup
+from msvl.evaluation.answers import Answer
+from msvl.evaluation.exam import Exam
+from msvl.evaluation.paper_page import write_page
+from msvl.evaluation.protocol import Card
+from msvl.evaluation.protocol_tasks.grounding import placed_map
+from msvl.evaluation.render import overlay, radiograph
+from msvl.evaluation.tables import spoken
+
+NOTICE = "Chosen by result: the worst errors, not a sample. Keep this folder where the data may be kept."
+
+
+def write_gallery(
+    folder: Path, exam: Exam, cards: Mapping[str, Card], answers: Mapping[str, Answer], *, count: int
+) -> Path | None:
+    """Write PNGs and index.html of the `count` worst errors of each kind; None when there is nothing to show.
+
+    Args:
+        folder: Made here, in the run folder.
+        exam: The exam.
+        cards: By task.
+        answers: By task, with columns.
+        count: Pictures per kind; 0 writes none.
+    """
+    parts = []
+    if count:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.png"):
+            old.unlink()
+        for task, answer in answers.items():
+            if answer.classified is not None:
+                parts += _misclassified(folder, exam, task, answer, count)
+        if "grounding" in answers and "miou" in answers["grounding"].columns:
+            parts.append(_misplaced(folder, exam, cards["grounding"], answers["grounding"], count))
+    content = "".join(part for part in parts if part)
+    if not content:
+        return None
+    page = folder / "index.html"
+    write_page(page, "Errors", f'<p class="notice">{escape(NOTICE)}</p>{content}')
+    return page
+
+
+def _misclassified(folder: Path, exam: Exam, task: str, answer: Answer, count: int) -> list[str]:
+    """Return one section per kind of error: sure and wrong."""
+    assert answer.classified is not None
+    test, sections = exam.splits.test, []
+    for wanted, title in ((1, "overlooked"), (0, "seen where there is nothing")):
+        wrong: list[tuple[float, str, int]] = []
+        for name, scores in answer.classified.scores.items():
+            probabilities = answer.classified.platt[name](scores)
+            for row in np.flatnonzero(test.labels[name] == wanted).tolist():
+                error = 1 - probabilities[row] if wanted else probabilities[row]
+                if error > 0.5:
+                    wrong.append((float(error), name, row))
+        cards = []
+        for place, (error, name, row) in enumerate(sorted(wrong, key=lambda item: (-item[0], item[1:]))[:count]):
+            file = folder / f"{task}-{'missed' if wanted else 'alarm'}-{place:02d}.png"
+            own = [(box.x, box.y, box.w, box.h) for box in test.boxes[row] if box.finding == name]
+            file.write_bytes(radiograph(_plane(exam, row), own))
+            said = f"{spoken(name)}: probability {1 - error if wanted else error:.2f}"
+            cards.append(_card(markup.picture(file, said), said))
+        sections.append(_section(f"{spoken(task)}: {title}", cards))
+    return sections
+
+
+def _misplaced(folder: Path, exam: Exam, card: Card, answer: Answer, count: int) -> str:
+    """Return the section of phrases that were looked for in the wrong place."""
+    assert card.grounding is not None
+    column = answer.columns["miou"]
+    place_of = {f"{exam.splits.test.keys[pair.row]} {pair.phrase}": number for number, pair in enumerate(exam.pairs)}
+    maps, inside, cards = torch.from_numpy(answer.maps["pair_maps"]), exam.square_pairs(), []
+    square = card.grounding.model_copy(update={"resolution": "square"})
+    for place, worst in enumerate(np.argsort(column.values, kind="stable")[:count].tolist()):
+        number = place_of[column.keys[worst]]
+        pair = exam.pairs[number]
+        heat, _ = placed_map(exam, maps[number], pair, inside[number], square)
+        file = folder / f"grounding-{place:02d}.png"
+        file.write_bytes(overlay(_plane(exam, pair.row), heat[0].numpy(), inside[number].boxes))
+        said = f"{pair.phrase} (IoU {column.values[worst]:.2f})"
+        cards.append(_card(markup.picture(file, f"Heat map, IoU {column.values[worst]:.2f}"), said))
+    return _section("grounding: looked elsewhere", cards)
+
+
+def _card(picture: str, text: str) -> str:
+    return f'<article class="card">{picture}<p class="text">{escape(text)}</p></article>'
+
+
+def _section(title: str, cards: list[str]) -> str:
+    return markup.section(title, "", f'<div class="grid">{"".join(cards)}</div>' if cards else "")
+
+
+def _plane(exam: Exam, row: int) -> np.ndarray:
+    return rearrange(exam.splits.test.images[row].numpy(), "1 h w -> h w")

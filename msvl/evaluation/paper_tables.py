@@ -1,0 +1,245 @@
+"""The paper's tables with our figures on top and the reported ones below, as Markdown, CSV, LaTeX and HTML with plots."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from msvl.config.errors import DataError
+from msvl.evaluation import markup
+from msvl.evaluation.paper_charts import ratio_chart, reliability_chart
+from msvl.evaluation.paper_page import write_page
+from msvl.evaluation.tables import REPORTED, Table, as_markdown, number, spoken
+
+RATIOS = ("1", "10", "100")
+OTHERS = "reported by others (arXiv 2401.01583), on their data by their protocol"
+NOTE = (
+    "Rows marked as reported by others were measured by others on other data by other protocols: they are targets, and no "
+    "comparison unless data, splits and card agree. `msvl protocol diff A B` says what differs."
+)
+
+
+@dataclass(frozen=True)
+class OwnRow:
+    """Where our figures of a table stand."""
+
+    who: str
+    task: str
+    figures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """One of the tables."""
+
+    title: str
+    columns: tuple[str, ...]
+    """Titles of the figures."""
+    own: tuple[OwnRow, ...]
+    reported: str | None
+    """Start of the title of the reported table, where there is one."""
+    percent: bool
+    """Figures times 100, as papers print them."""
+
+
+def _at_ratios(figure: str) -> tuple[str, ...]:
+    return tuple(f"{figure}_at_{ratio}" for ratio in RATIOS)
+
+
+PAPER_TABLES = (
+    PaperTable("Classification, AUC (%)", tuple(f"{ratio} %" for ratio in RATIOS), (
+        OwnRow("fine-tuned", "fine_tuned", _at_ratios("auc_mean")),
+        OwnRow("linear probe", "linear_probe", _at_ratios("auc_mean")),
+    ), "Fine-tuned AUC", percent=True),
+    PaperTable("Segmentation, Dice (%)", tuple(f"{ratio} %" for ratio in RATIOS), (
+        OwnRow("per image, empty truth counts (headline)", "segmentation", _at_ratios("dice_image")),
+        OwnRow("mean of batch means", "segmentation", _at_ratios("dice_batched")),
+        OwnRow("pooled, with background", "segmentation", _at_ratios("dice_pooled")),
+        OwnRow("images with a lesion alone", "segmentation", _at_ratios("dice_positive")),
+        OwnRow("empty images marked (less is better)", "segmentation", _at_ratios("empty_false_positives")),
+    ), "Segmentation Dice", percent=True),
+    PaperTable("Zero-shot classification (%)", ("AUC", "F1", "accuracy"), (
+        OwnRow("zero-shot", "zero_shot", ("auc_mean", "f1_mean", "accuracy_mean")),
+    ), "Zero-shot AUC", percent=True),
+    PaperTable("Zero-shot phrase grounding", ("mIoU", "CNR", "CNR absolute", "pointing"), (
+        OwnRow("mean over pairs", "grounding", ("miou_micro", "cnr_micro", "cnr_absolute_micro", "pointing_micro")),
+        OwnRow("mean over categories", "grounding", ("miou_macro", "cnr_macro", "cnr_absolute_macro", "pointing_macro")),
+    ), "Zero-shot phrase grounding", percent=False),
+    PaperTable("Retrieval (%)", ("R@1", "R@5", "R@10"), (
+        OwnRow("report for an image", "retrieval", ("report_r1", "report_r5", "report_r10")),
+        OwnRow("image for a report", "retrieval", ("image_r1", "image_r5", "image_r10")),
+    ), None, percent=True),
+)  # fmt: skip
+
+
+def build_tables(content: Mapping[str, Any]) -> list[tuple[str, Table]]:
+    """Return title and table of everything that an evaluation by a protocol measured."""
+    found = []
+    for item in PAPER_TABLES:
+        own = list(_own_rows(item, content))
+        if own:
+            columns = ("who", "data", *item.columns, "source")
+            found.append((item.title, Table(columns, [*own, *_reported_rows(item)])))
+    calibration = _calibration_rows(content["figures"])
+    if calibration:
+        found.append(("Calibration, after Platt scaling on val", Table(("classifier", "Brier", "calibration error"), calibration)))  # fmt: skip
+    found += [(f"Subgroups, {spoken(task)}", _subgroup_table(groups)) for task, groups in content["subgroups"].items()]
+    return found
+
+
+def _own_rows(item: PaperTable, content: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for row in item.own:
+        figures = content["figures"].get(row.task, {})
+        if not any(name in figures for name in row.figures):
+            continue
+        card = content["cards"][row.task]
+        source = f"this model, card {card['card']} {card['digest']}"
+        data = f"{content['data']['name']} {content['data']['split']}"
+        yield f"**{row.who}**", data, *(_cell(figures, name, item.percent) for name in row.figures), source
+        if any(f"{name}_untrained" in figures for name in row.figures):
+            cells = (_cell(figures, f"{name}_untrained", item.percent) for name in row.figures)
+            yield f"{row.who}, untrained twin", data, *cells, source
+        if any(f"{name}_chance" in figures for name in row.figures):
+            cells = (_cell(figures, f"{name}_chance", item.percent) for name in row.figures)
+            yield f"{row.who}, chance", data, *cells, source
+
+
+def _cell(figures: Mapping[str, Any], name: str, percent: bool) -> str:
+    value = figures.get(name)
+    if value is None:
+        return "-"
+    bounds = figures.get(f"{name}_interval")
+    shown = _number(value, percent)
+    return shown if not bounds else f"{shown} [{_number(bounds[0], percent)}, {_number(bounds[1], percent)}]"
+
+
+def _number(value: float, percent: bool) -> str:
+    return f"{100 * value:.1f}" if percent else number(value)
+
+
+def _reported_rows(item: PaperTable) -> Iterator[tuple[str, ...]]:
+    for reported in REPORTED:
+        if item.reported is None or not reported.title.startswith(item.reported):
+            continue
+        by_ratio = "1 / 10 / 100" in reported.title
+        data = reported.title.partition(", ")[2].removesuffix(", labels used 1 / 10 / 100 %")
+        for method, *values in reported.rows:
+            sets = reported.columns[1:] if len(reported.columns) > 2 and by_ratio else (data,)
+            cells = [value.split(" / ") for value in values] if by_ratio else [values]
+            for place, own in zip(sets, cells, strict=True):
+                if own != ["-"]:
+                    padded = [*own, *["-"] * (len(item.columns) - len(own))]
+                    yield method, place, *padded, OTHERS
+
+
+def _calibration_rows(figures: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for task, own in figures.items():
+        for suffix in ("", *(f"_at_{ratio}" for ratio in RATIOS)):
+            if f"brier{suffix}" in own:
+                title = spoken(task) + (f", {suffix.removeprefix('_at_')} % of the labels" if suffix else "")
+                rows.append((title, number(own[f"brier{suffix}"]), number(own[f"calibration_error{suffix}"])))
+    return rows
+
+
+def _subgroup_table(groups: Mapping[str, Any]) -> Table:
+    names = list(dict.fromkeys(name for own in groups.values() for name in own if f"{name}_interval" in own))
+    rows = [
+        (group, f"{own['images']:,}", f"{own['patients']:,}", *(_cell(own, name, percent=True) for name in names))
+        for group, own in groups.items()
+    ]
+    return Table(("group", "images", "patients", *(f"{spoken(name)} (%)" for name in names)), rows)
+
+
+def write_tables(folder: Path, content: Mapping[str, Any]) -> list[Path]:
+    """Write tables.md, tables.csv, tables.tex and tables.html; return their paths. Raises DataError."""
+    tables = build_tables(content)
+    texts = {"tables.md": _markdown(tables, content), "tables.csv": _csv(tables), "tables.tex": _latex(tables)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{folder} could not be written ({error.strerror}): free space and start again") from error
+    write_page(folder / "tables.html", f"tables of {content['name']}", _html(tables, content))
+    return [*(folder / name for name in texts), folder / "tables.html"]
+
+
+def card_lines(content: Mapping[str, Any]) -> list[str]:
+    """Return what each card says about splits, deviations and leaks, a line each."""
+    lines = []
+    for task, card in content["cards"].items():
+        lines.append(f"{spoken(task)}: card {card['card']} {card['digest']}; splits: {card['splits']}")
+        lines += [f"{spoken(task)}: otherwise than its source: {text}" for text in card["deviations"]]
+        twin = f"; the clean twin is protocol {card['clean_twin']}" if card["clean_twin"] else ""
+        lines += [f"{spoken(task)}: KNOWN FAULT of the published protocol: {text}{twin}" for text in card["leaks"]]
+    return lines
+
+
+def _markdown(tables: Sequence[tuple[str, Table]], content: Mapping[str, Any]) -> str:
+    parts = [f"# {content['name']}\n\n{NOTE}\n"]
+    parts += [f"## {title}\n\n{as_markdown(table)}" for title, table in tables]
+    parts.append("## Cards\n\n" + "\n".join(f"- {line}" for line in card_lines(content)) + "\n")
+    return "\n".join(parts)
+
+
+def _csv(tables: Sequence[tuple[str, Table]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    for title, table in tables:
+        writer.writerow(["table", *table.columns])
+        writer.writerows([title, *(cell.strip("*") for cell in row)] for row in table.rows)
+    return stream.getvalue()
+
+
+def _latex(tables: Sequence[tuple[str, Table]]) -> str:
+    parts = [f"% {NOTE}"]
+    for title, table in tables:
+        lines = [
+            rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
+            r"\hline",
+            " & ".join(map(_tex, table.columns)) + r" \\",
+            r"\hline",
+            *(" & ".join(map(_tex, row)) + r" \\" for row in table.rows),
+            r"\hline",
+            r"\end{tabular}",
+        ]
+        parts.append(f"% {title}\n" + "\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _tex(text: str) -> str:
+    bold = text.startswith("**")
+    for sign in "&%$#_{}":
+        text = text.replace(sign, f"\\{sign}")
+    return rf"\textbf{{{text.strip('*')}}}" if bold else text
+
+
+def _html(tables: Sequence[tuple[str, Table]], content: Mapping[str, Any]) -> str:
+    parts = [f'<p class="notice">{escape(NOTE)}</p>', _plots(content["figures"])]
+    for title, table in tables:
+        plain = Table(table.columns, [tuple(cell.strip("*") for cell in row) for row in table.rows])
+        parts.append(markup.section(title, "", markup.table(plain, "")))
+    parts.append(markup.section("Cards", "What every figure was measured by.", markup.notes(card_lines(content))))
+    return "".join(parts)
+
+
+def _plots(figures: Mapping[str, Any]) -> str:
+    cards = []
+    for task, figure in (("fine_tuned", "auc_mean"), ("linear_probe", "auc_mean"), ("segmentation", "dice_image")):
+        own = figures.get(task, {})
+        if all(f"{figure}_at_{ratio}" in own for ratio in RATIOS):
+            cards.append((f"{spoken(task)}: {spoken(figure)} by share of the labels", ratio_chart(own, figure)))
+    for task, own in figures.items():
+        if "reliability_said" in own:
+            chart = reliability_chart(own["reliability_said"], own["reliability_happened"], own["reliability_count"])
+            cards.append((f"{spoken(task)}: what was said and what happened", chart))
+    inner = "".join(
+        f'<figure class="card" style="margin:0"><h3>{escape(title)}</h3>{svg}</figure>' for title, svg in cards
+    )
+    return markup.section("Plots", "", f'<div class="grid">{inner}</div>' if inner else "")

@@ -1,0 +1,121 @@
+"""Fine-tuned classification by a card: every weight of the image encoder, a share of the labels, several seeds.
+
+B batch, N patches, F channels, K findings.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from msvl.data.reader import SampleReader
+from msvl.evaluation.answers import Answer
+from msvl.evaluation.config import EvaluationConfig
+from msvl.evaluation.exam import Exam
+from msvl.evaluation.findings import judgeable, known_auc
+from msvl.evaluation.metrics import Floats
+from msvl.evaluation.protocol import Card
+from msvl.evaluation.protocol_tasks.label_ratios import LabelRatio, ratio_answer
+from msvl.evaluation.protocol_tasks.linear_probe import known_loss
+from msvl.evaluation.recipes import FineTuneRecipe
+from msvl.evaluation.tuning.blocks import Pixels, hidden_states, parameter_groups, trainable_encoder
+from msvl.evaluation.tuning.images import Cut, TrainingBatch, TrainingImages
+from msvl.evaluation.tuning.loop import Plan, build_optimizer, seeded, train
+from msvl.evaluation.tuning.schedules import warmup_cosine
+from msvl.evaluation.units import Unit
+from msvl.models.families.vit import PREFIX_TOKENS, ViTImageEncoder
+
+
+class Classifier(nn.Module):
+    """The image encoder and a linear head on its pooled tokens."""
+
+    def __init__(self, encoder: ViTImageEncoder, pixels: Pixels, recipe: FineTuneRecipe, num_findings: int) -> None:
+        """Build a fresh head; the encoder's last norm gives way to the head's own where the recipe says so."""
+        super().__init__()
+        self.encoder, self._pixels, self._recipe = encoder, pixels, recipe
+        norm = nn.LayerNorm(encoder.width, eps=1e-6) if recipe.head_norm else encoder.layernorm
+        linear = nn.Linear(encoder.width, num_findings)
+        nn.init.trunc_normal_(linear.weight, std=recipe.head_std)
+        nn.init.zeros_(linear.bias)
+        if recipe.head_norm:
+            encoder.layernorm.requires_grad_(False)
+        self.head = nn.Sequential(norm, linear) if recipe.head_norm else nn.Sequential(linear)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map uint8 [B, 1, H, W] to logits [B, K]."""
+        tokens = hidden_states(self.encoder, self._pixels(images), drop_path=self._recipe.drop_path)[-1]
+        if not self._recipe.head_norm:
+            tokens = self.encoder.layernorm(tokens)
+        pooled = tokens[:, 0] if self._recipe.pooling == "cls" else tokens[:, PREFIX_TOKENS:].mean(dim=1)
+        logits: Tensor = self.head(pooled)
+        return logits
+
+
+def run(exam: Exam, card: Card, config: EvaluationConfig) -> Answer:
+    """Collective. Return per share of the labels the AUC and the rest, mean over seeds; the best step on val is judged.
+
+    Raises:
+        NotJudgeable: No training studies, or no finding with both classes in all splits.
+        CheckpointError: The encoder has no transformer blocks.
+    """
+    assert card.fine_tuned is not None, card.task
+    recipe = card.fine_tuned
+    return ratio_answer(
+        exam, card, config, list(recipe.schedules), lambda ratio: fine_tune(exam, ratio, recipe), judge_rule="youden"
+    )
+
+
+def fine_tune(exam: Exam, ratio: LabelRatio, recipe: FineTuneRecipe) -> Unit:
+    """Train on a share of the labels and return decision values as 'val/FINDING' and 'test/FINDING'."""
+    schedule = recipe.schedules[ratio.ratio]  # type: ignore[index]
+    names = list(ratio.labels)
+    device = next(exam.model.parameters()).device
+    targets = torch.from_numpy(np.stack([exam.splits.train.labels[name] for name in names], axis=1)).to(device)
+    with seeded(ratio.seed):
+        encoder, pixels = trainable_encoder(exam.model, None)
+        network = Classifier(encoder, pixels, recipe, len(names)).to(device)
+        groups = parameter_groups(
+            encoder, network.head, lr=schedule.lr, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay,
+            backbone_share=recipe.backbone_lr_share,
+        )  # fmt: skip
+        reader = SampleReader(exam.packed.split("train"))
+        cut = Cut(size=exam.model.config.image_size, area=recipe.crop, flip=0.5 if recipe.flip else 0.0)
+        images = TrainingImages(reader, exam.splits.train.numbers, ratio.rows, cut, batch=recipe.batch, seed=ratio.seed)
+
+        def loss(batch: TrainingBatch) -> Tensor:
+            return known_loss(network(batch.images.to(device)), targets[torch.from_numpy(batch.rows).to(device)])
+
+        def judge() -> float:
+            return macro_auc(exam, network, names)
+
+        plan = Plan(
+            steps=schedule.steps,
+            share=lambda step: warmup_cosine(step, steps=schedule.steps, warmup=schedule.warmup),
+            clip=recipe.clip,
+            judged=recipe.judged,
+        )
+        optimizer = build_optimizer(recipe.optimizer, groups, momentum=recipe.momentum)
+        best, step = train(network, optimizer, images.batches(schedule.steps), plan, loss=loss, judge=judge)
+        reader.close()
+    scores = {split: decide(network, getattr(exam.splits, split).images, exam.batch_size) for split in ("val", "test")}
+    found: Unit = {f"{split}/{name}": values[:, place] for split, values in scores.items() for place, name in enumerate(names)}  # fmt: skip
+    return found | {"best": np.asarray(best), "best_step": np.asarray(step)}
+
+
+def macro_auc(exam: Exam, network: Classifier, names: list[str]) -> float:
+    """Return the mean AUC over findings on val."""
+    values = decide(network, exam.splits.val.images, exam.batch_size)
+    labels = {name: exam.splits.val.labels[name] for name in names}
+    usable = judgeable(labels)
+    return float(np.mean([known_auc(labels[name], values[:, names.index(name)]) for name in usable]))
+
+
+@torch.no_grad()
+def decide(network: nn.Module, images: Tensor, batch_size: int) -> Floats:
+    """Return logits [N, K] of uint8 images in evaluation mode."""
+    network.eval()
+    device = next(network.parameters()).device
+    parts = [network(images[start : start + batch_size].to(device)).double().cpu().numpy()
+             for start in range(0, len(images), batch_size)]  # fmt: skip
+    return np.concatenate(parts)

@@ -1,0 +1,1 @@
+"""Training on labels: schedules, learning rates per block, networks on the image encoder, losses."""

@@ -1,0 +1,134 @@
+"""Other people's parameter names to transformers' (5.x): plain functions on state dicts, nothing is loaded here.
+
+Rules read out of the published repositories' own module definitions; each is tested against a model of that naming.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from msvl.config.errors import CheckpointError
+
+State = dict[str, Tensor]
+
+CONTAINERS = ("state_dict", "model", "model_state_dict")
+"""Where files keep their weights, in the order in which they are looked for."""
+
+
+def unpack(content: object, prefix: str) -> State:
+    """Return the tensors below `prefix` of whatever a file held, the prefix and DistributedDataParallel's taken off.
+
+    Raises CheckpointError when there are none.
+    """
+    while isinstance(content, Mapping) and (inner := next((name for name in CONTAINERS if name in content), None)):
+        content = content[inner]
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"the file holds a {type(content).__name__} and no state dict")
+    state = {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
+    found = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    if not found:
+        heads = sorted({name.split(".")[0] + "." for name in state})[:8]
+        raise CheckpointError(
+            f"no weight begins with prefix '{prefix}'; the file has {', '.join(heads) or 'no tensors'}"
+        )
+    return found
+
+
+def timm_vit(state: State) -> State:
+    """Map timm's and MAE's ViT (A.2): fused query, key and value are split in that order; heads are dropped."""
+    found: State = {}
+    for name, value in state.items():
+        if name.startswith("blocks.") and ".attn.qkv." in name:
+            block, kind = name.split(".")[1], name.rpartition(".")[2]
+            for part, piece in zip("qkv", value.chunk(3, dim=0), strict=True):
+                found[f"layers.{block}.attention.{part}_proj.{kind}"] = piece
+        elif new := _renamed(name, TIMM):
+            found[new] = value
+    return found
+
+
+TIMM = (
+    (r"cls_token", "embeddings.cls_token"),
+    (r"pos_embed", "embeddings.position_embeddings"),
+    (r"patch_embed\.proj\.(\w+)", r"embeddings.patch_embeddings.projection.\1"),
+    (r"blocks\.(\d+)\.norm1\.(\w+)", r"layers.\1.layernorm_before.\2"),
+    (r"blocks\.(\d+)\.norm2\.(\w+)", r"layers.\1.layernorm_after.\2"),
+    (r"blocks\.(\d+)\.attn\.proj\.(\w+)", r"layers.\1.attention.o_proj.\2"),
+    (r"blocks\.(\d+)\.mlp\.(fc[12])\.(\w+)", r"layers.\1.mlp.\2.\3"),
+    (r"(?:fc_)?norm\.(\w+)", r"layernorm.\1"),
+)
+
+
+def jeonsworld_vit(state: State) -> State:
+    """Map the ViT of jeonsworld, which REFERS uses (A.2b)."""
+    return {new: value for name, value in state.items() if (new := _renamed(name, JEONSWORLD))}
+
+
+JEONSWORLD = (
+    (r"transformer\.embeddings\.cls_token", "embeddings.cls_token"),
+    (r"transformer\.embeddings\.position_embeddings", "embeddings.position_embeddings"),
+    (r"transformer\.embeddings\.patch_embeddings\.(\w+)", r"embeddings.patch_embeddings.projection.\1"),
+    (r"transformer\.encoder\.layer\.(\d+)\.attention_norm\.(\w+)", r"layers.\1.layernorm_before.\2"),
+    (r"transformer\.encoder\.layer\.(\d+)\.ffn_norm\.(\w+)", r"layers.\1.layernorm_after.\2"),
+    (r"transformer\.encoder\.layer\.(\d+)\.attn\.query\.(\w+)", r"layers.\1.attention.q_proj.\2"),
+    (r"transformer\.encoder\.layer\.(\d+)\.attn\.key\.(\w+)", r"layers.\1.attention.k_proj.\2"),
+    (r"transformer\.encoder\.layer\.(\d+)\.attn\.value\.(\w+)", r"layers.\1.attention.v_proj.\2"),
+    (r"transformer\.encoder\.layer\.(\d+)\.attn\.out\.(\w+)", r"layers.\1.attention.o_proj.\2"),
+    (r"transformer\.encoder\.layer\.(\d+)\.ffn\.(fc[12])\.(\w+)", r"layers.\1.mlp.\2.\3"),
+    (r"transformer\.encoder\.encoder_norm\.(\w+)", r"layernorm.\1"),
+)
+
+
+def torchvision_resnet(state: State) -> State:
+    """Map torchvision's bottleneck ResNet (A.1); the classifier is dropped."""
+    found: State = {}
+    for name, value in state.items():
+        block = re.fullmatch(r"layer(\d)\.(\d+)\.(conv|bn)(\d)\.(\w+)", name)
+        short = re.fullmatch(r"layer(\d)\.(\d+)\.downsample\.([01])\.(\w+)", name)
+        if block:
+            stage, layer, kind, number, leaf = block.groups()
+            part = "convolution" if kind == "conv" else "normalization"
+            found[f"encoder.stages.{int(stage) - 1}.layers.{layer}.layer.{int(number) - 1}.{part}.{leaf}"] = value
+        elif short:
+            stage, layer, number, leaf = short.groups()
+            part = ("convolution", "normalization")[int(number)]
+            found[f"encoder.stages.{int(stage) - 1}.layers.{layer}.shortcut.{part}.{leaf}"] = value
+        elif new := _renamed(name, RESNET_STEM):
+            found[new] = value
+    return found
+
+
+RESNET_STEM = (
+    (r"conv1\.(\w+)", r"embedder.embedder.convolution.\1"),
+    (r"bn1\.(\w+)", r"embedder.embedder.normalization.\1"),
+)
+SEQUENTIAL = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+
+
+def sequential_resnet(state: State) -> State:
+    """Map a ResNet kept as `nn.Sequential(*children)` (A.1b; MedKLIP, a ConVIRT)."""
+    named = {}
+    for name, value in state.items():
+        number, _, rest = name.partition(".")
+        if number in SEQUENTIAL:
+            named[f"{SEQUENTIAL[number]}.{rest}"] = value
+    return torchvision_resnet(named)
+
+
+MAPS: dict[str, Callable[[State], State]] = {
+    "timm_vit": timm_vit,
+    "jeonsworld_vit": jeonsworld_vit,
+    "torchvision_resnet": torchvision_resnet,
+    "sequential_resnet": sequential_resnet,
+}
+"""Format -> its rule."""
+
+
+def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str | None:
+    for pattern, new in rules:
+        if re.fullmatch(pattern, name):
+            return re.sub(pattern, new, name)
+    return None

@@ -1,0 +1,335 @@
+"""Judgement by a protocol, from a packed set to tables: whole, cached, the same on any number of ranks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from msvl.cli import main
+from msvl.config.errors import ConfigError, DataError
+from msvl.evaluation import exam
+from msvl.evaluation.locate import locate_model
+from msvl.evaluation.protocol import read_protocol
+from msvl.evaluation.protocol_command import TASKS
+from msvl.evaluation.protocol_run import ProtocolRequest, evaluate_protocol
+from tests.evaluation.judged_runs import NoisePhantom, fast_protocol, make_run, pack_phantom
+from tests.helpers.ranks import run_ranks
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack_phantom(tmp_path_factory.mktemp("shards") / "phantom")
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> Path:
+    """A run that was judged by the fast protocol beside its untrained twin."""
+    folder = tmp_path_factory.mktemp("runs")
+    run = make_run(folder, packed)
+    protocol = fast_protocol(folder / "fast.yaml")
+    assert main(["evaluate", str(run), "--protocol", str(protocol), "--untrained", "--resamples", "20"]) == 0
+    return run
+
+
+def content_of(run: Path) -> dict:
+    return json.loads((run / "evaluation" / "phantom-test-fast.json").read_text())
+
+
+@pytest.mark.evidence(
+    "`msvl evaluate RUN --protocol NAME` judges the paper's tasks, and every figure carries its protocol card",
+    how="cpu",
+)
+def test_every_task_is_judged_and_every_figure_has_its_card(judged: Path) -> None:
+    content = content_of(judged)
+    assert tuple(content["figures"]) == TASKS
+    for task, figures in content["figures"].items():
+        card = content["cards"][task]
+        assert "left_out" not in figures, figures
+        assert card["card"] == f"fast/{task}/any"
+        assert card["digest"] == read_protocol(str(judged.parent / "fast.yaml")).card(task, "any").digest
+        assert isinstance(figures[card["headline"]], float)
+        assert f"{card['headline']}_untrained" in figures, task
+        assert card["splits"] == "the packed set's own, by patient"
+
+
+def test_figures_have_intervals_and_several_flavours(judged: Path) -> None:
+    figures = content_of(judged)["figures"]
+    assert {"f1_mean", "accuracy_mean", "threshold", "auc_mean_by_prompts", "brier"} <= set(figures["zero_shot"])
+    assert {"maco", "chexzero", "biovil", "cxr_clip", "plain", "own"} == set(
+        figures["zero_shot"]["auc_mean_by_prompts"]
+    )
+    for name in ("auc_mean_at_10", "auc_mean_at_100", "auc_mean_at_100_spread", "auc_mean_interval"):
+        assert name in figures["linear_probe"] and (name in figures["fine_tuned"])
+    for name in (
+        "dice_image_at_100",
+        "dice_batched_at_100",
+        "dice_pooled_at_100",
+        "dice_positive_at_100",
+        "dice_image_chance",
+    ):
+        assert 0 <= figures["segmentation"][name] <= 1
+    assert {"miou_micro", "miou_macro", "cnr_absolute_micro", "iou_0.3", "pointing_chance"} <= set(figures["grounding"])
+    assert {"report_r5_fold", "image_r1", "report_median_rank"} <= set(figures["retrieval"])
+    assert figures["linear_probe"]["training_images_at_10"] == 10
+
+
+def test_tables_stand_in_four_formats_and_mark_what_others_reported(judged: Path) -> None:
+    folder = judged / "evaluation" / "phantom-test-fast-tables"
+    text = (folder / "tables.md").read_text()
+    own = [line for line in text.splitlines() if line.startswith("| **fine-tuned**")]
+    assert len(own) == 1 and "card fast/fine_tuned/any" in own[0]
+    theirs = [line for line in text.splitlines() if line.startswith("| paper's method")]
+    assert theirs and all("reported by others" in line for line in theirs)
+    rows = list(csv.reader((folder / "tables.csv").open()))
+    assert {row[0] for row in rows} >= {"Classification, AUC (%)", "Retrieval (%)"}
+    tex = (folder / "tables.tex").read_text()
+    assert tex.count(r"\begin{tabular}") == tex.count(r"\end{tabular}") >= 5
+    assert r"1 \%" in tex
+    page = (folder / "tables.html").read_text()
+    assert page.count("<svg") >= 2 and "http:" not in page and "https:" not in page
+
+
+def test_subgroups_are_judged_where_the_data_say_them(judged: Path) -> None:
+    groups = content_of(judged)["subgroups"]
+    assert set(groups) == {"zero_shot", "linear_probe", "fine_tuned"}
+    own = groups["zero_shot"]
+    assert {"sex: F", "sex: M", "view: PA", "view: AP"} <= set(own)
+    assert own["sex: F"]["images"] + own["sex: M"]["images"] == 48
+    assert 0 <= own["sex: F"]["auc_mean"] <= 1
+
+
+def test_the_gallery_stays_in_the_run_folder(judged: Path) -> None:
+    folder = judged / "evaluation" / "phantom-test-fast-gallery"
+    pictures = list(folder.glob("grounding-*.png"))
+    assert len(pictures) == 8
+    assert "looked elsewhere" in (folder / "index.html").read_text()
+
+
+def judge(run: Path, protocol: Path, tasks: tuple[str, ...] = TASKS) -> dict:
+    """Judge on this rank."""
+    torch.set_num_threads(1)
+    request = ProtocolRequest(place=locate_model(run), protocol=read_protocol(str(protocol)), tasks=tasks)
+    return evaluate_protocol(request, say=lambda text: None)[1]["figures"]
+
+
+def test_a_second_judgement_only_reads(judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise AssertionError("an image was encoded again")
+
+    before = content_of(judged)["figures"]
+    monkeypatch.setattr(exam, "encode_images", broken)
+    files = sorted((judged / "evaluation" / "cache").rglob("*.npz"))
+    stamps = [file.stat().st_mtime_ns for file in files]
+    again = judge(judged, judged.parent / "fast.yaml")
+    assert [file.stat().st_mtime_ns for file in files] == stamps
+    assert again["fine_tuned"]["auc_mean"] == before["fine_tuned"]["auc_mean"]
+    assert again["zero_shot"]["auc"] == before["zero_shot"]["auc"]
+
+
+def test_another_card_trains_anew_on_the_same_features(
+    judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path(shutil.copytree(judged, tmp_path / "copy"))
+    monkeypatch.setattr(exam, "encode_images", lambda *_, **__: pytest.fail("features were extracted again"))
+    before = len(list((run / "evaluation" / "cache").rglob("linear_probe-*.npz")))
+    other = fast_protocol(tmp_path / "other.yaml", linear_probe={"ratios": ["100"]})
+    judge(run, other, tasks=("linear_probe",))
+    assert len(list((run / "evaluation" / "cache").rglob("linear_probe-*.npz"))) == before + 2
+
+
+def numbers(tree: object, path: str = "") -> dict[str, float]:
+    """Return every float below, by path."""
+    if isinstance(tree, float):
+        return {path: tree}
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    return {name: value for key, item in items for name, value in numbers(item, f"{path}.{key}").items()}
+
+
+@pytest.mark.ranks
+@pytest.mark.evidence("Judgement by a protocol on 1 and on 4 ranks is equal to 1e-6", how="gloo")
+def test_one_and_four_ranks_find_the_same(judged: Path, packed: Path, tmp_path: Path) -> None:
+    monopoly = numbers(judge(make_run(tmp_path / "one", packed), judged.parent / "fast.yaml"))
+    answers = run_ranks(4, judge, make_run(tmp_path / "four", packed), judged.parent / "fast.yaml", timeout=240)
+    for answer in answers:
+        shared = numbers(answer)
+        assert shared.keys() == monopoly.keys()
+        worst = max(abs(shared[name] - monopoly[name]) for name in shared)
+        assert worst < 1e-6
+    assert len(monopoly) > 100
+
+
+@pytest.mark.evidence("On noise images every task is at chance", how="cpu")
+def test_noise_is_at_chance_for_every_task(tmp_path: Path) -> None:
+    packed = pack_phantom(tmp_path / "noise", source=NoisePhantom, train=150, val=60, test=120)
+    found = judge(make_run(tmp_path, packed), fast_protocol(tmp_path / "fast.yaml"))
+    assert abs(found["zero_shot"]["auc_mean"] - 0.5) < 0.1
+    assert abs(found["linear_probe"]["auc_mean"] - 0.5) < 0.1
+    assert abs(found["fine_tuned"]["auc_mean"] - 0.5) < 0.1
+    low, high = found["retrieval"]["report_r10_interval"]
+    assert low <= found["retrieval"]["report_r10_chance"] + 0.02 and found["retrieval"]["report_r10"] < 0.3
+    assert high < 0.4
+    assert abs(found["grounding"]["cnr"]) < 0.25
+    assert abs(found["grounding"]["pointing"] - found["grounding"]["pointing_chance"]) < 0.15
+    assert found["segmentation"]["dice_image"] <= best_constant_dice(packed) + 0.03
+
+
+def best_constant_dice(packed_folder: Path) -> float:
+    """Return the mean Dice over masks of the better of nothing at all and the usual place in training."""
+    from msvl.data.packed import PackedSet
+    from msvl.data.reader import SampleReader
+    from msvl.evaluation.dice import count_masks, image_dice
+    from msvl.evaluation.tuning.images import square_mask
+
+    packed = PackedSet.open(packed_folder)
+    bits = range(len(packed.mask_bits))
+    masks = {}
+    for split in ("train", "test"):
+        index = packed.split(split)
+        reader = SampleReader(index)
+        masks[split] = np.stack([square_mask(reader, number, 64, bits) for number in range(len(index))])
+    usual = masks["train"].mean(axis=0) > 0.5
+    best = []
+    for place in bits:
+        truth = masks["test"][:, place]
+        scores = [
+            image_dice(count_masks(np.broadcast_to(mask, truth.shape), truth)).mean()
+            for mask in (usual[place], usual[place] & False)
+        ]
+        best.append(max(scores))
+    return float(np.mean(best))
+
+
+def test_what_the_data_lack_is_left_out_with_the_reason(judged: Path, tmp_path: Path) -> None:
+    bare = pack_phantom(tmp_path / "bare", train=0, val=0, test=20)
+    with pytest.raises(DataError, match="linear probe needs training studies with labels"):
+        main_debug(["evaluate", str(judged), "--data", str(bare), "--protocol", "clean", "--tasks", "linear_probe"])
+    assert (
+        main(
+            ["evaluate", str(judged), "--data", str(bare), "--protocol", "clean", "--resamples", "0", "--name", "bare"]
+        )
+        == 0
+    )
+    figures = json.loads((judged / "evaluation" / "bare.json").read_text())["figures"]
+    assert "left_out" in figures["segmentation"] and "left_out" in figures["zero_shot"]
+    assert "report_r5" in figures["retrieval"] and "miou" in figures["grounding"]
+
+
+def main_debug(words: list[str]) -> int:
+    return main([*words, "--debug"])
+
+
+def test_options_that_belong_to_the_card_are_refused(judged: Path) -> None:
+    with pytest.raises(ConfigError, match="--sigma belongs to the card"):
+        main_debug(["evaluate", str(judged), "--protocol", "clean", "--sigma", "1"])
+    with pytest.raises(ConfigError, match="with --protocol the tasks are zero_shot, retrieval"):
+        main_debug(["evaluate", str(judged), "--protocol", "clean", "--tasks", "ridge_probe"])
+    with pytest.raises(ConfigError, match="several processes need --protocol"):
+        main_debug(["evaluate", str(judged), "--ranks", "2"])
+
+
+@pytest.mark.ranks
+def test_several_ranks_from_the_command(judged: Path, packed: Path, tmp_path: Path) -> None:
+    import sys
+
+    from tests.helpers.runs import execute
+
+    run = make_run(tmp_path, packed)
+    words = [
+        "evaluate",
+        str(run),
+        "--protocol",
+        "clean",
+        "--tasks",
+        "retrieval,grounding",
+        "--ranks",
+        "2",
+        "--resamples",
+        "0",
+    ]
+    done = execute([sys.executable, "-m", "msvl.cli", *words])
+    assert done.code == 0, done.output[-2000:]
+    content = json.loads((run / "evaluation" / "phantom-test-clean.json").read_text())
+    assert content["ranks"] == 2
+    assert done.output.count("Wrote ") == 1
+
+
+def test_a_set_that_is_not_the_cards_list_says_so(judged: Path, packed: Path) -> None:
+    from msvl.data.packed import PackedSet
+    from msvl.evaluation.protocol_run import split_status
+
+    card = read_protocol("maco").card("segmentation", "siim-acr")
+    own = PackedSet.open(packed)
+    assert split_status(card, own).startswith("NOT the card's lists for test, train, train_1, train_10, val")
+    own.manifest["source"]["split_lists"] = {name: item.sha256 for name, item in card.splits.items()}
+    assert split_status(card, own) == "as in the card: every list has its SHA-256"
+
+
+def test_a_foreign_image_encoder_is_probed_and_tuned(packed: Path, tmp_path: Path) -> None:
+    from transformers import ViTConfig, ViTModel
+
+    vit = ViTConfig(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=48, image_size=64, patch_size=16
+    )
+    ViTModel(vit, add_pooling_layer=False).save_pretrained(tmp_path / "vit")
+    file = tmp_path / "theirs.yaml"
+    file.write_text(f"format: huggingface\npath: {tmp_path / 'vit'}\nimage_size: 64\n")
+    protocol = fast_protocol(tmp_path / "fast.yaml")
+    assert main(["evaluate", str(file), "--data", str(packed), "--protocol", str(protocol), "--resamples", "0"]) == 0
+    figures = json.loads((tmp_path / "theirs-evaluation" / "phantom-test-fast.json").read_text())["figures"]
+    assert {"auc_mean_at_100"} <= set(figures["linear_probe"]) & set(figures["fine_tuned"])
+    assert "dice_image_at_100" in figures["segmentation"]
+    for task in ("zero_shot", "retrieval", "grounding"):
+        assert figures[task]["left_out"] == f"{task} needs a text encoder: this checkpoint is an image encoder alone"
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory, packed: Path, judged: Path) -> Path:
+    run = make_run(tmp_path_factory.mktemp("other"), packed, seed=6)
+    words = ["--tasks", "zero_shot,retrieval,linear_probe", "--resamples", "0"]
+    assert main(["evaluate", str(run), "--protocol", str(judged.parent / "fast.yaml"), *words]) == 0
+    return run
+
+
+@pytest.mark.evidence(
+    "`msvl compare A B` gives paired differences of two models with intervals over patients", how="cpu"
+)
+def test_two_models_are_paired(judged: Path, other: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(judged), str(other), "--resamples", "50", "--json", "--name", "phantom-test-fast"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"zero_shot", "retrieval", "linear_probe"}
+    mine, theirs = (content_of(run)["figures"]["zero_shot"]["auc_mean"] for run in (judged, other))
+    item = found["zero_shot"]["auc_mean"]
+    assert (item["first"], item["second"]) == pytest.approx((mine, theirs))
+    assert item["interval"][0] <= item["difference"] <= item["interval"][1]
+    assert found["linear_probe"]["auc_mean_at_100"]["first"] == pytest.approx(
+        content_of(judged)["figures"]["linear_probe"]["auc_mean_at_100"]
+    )
+
+
+def test_a_model_does_not_differ_from_itself(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["compare", str(judged), str(judged), "--resamples", "20", "--name", "phantom-test-fast"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert rows and all(row[-1] == "no" and "+0.000" in row for row in rows)
+
+
+def test_different_cards_are_not_compared(judged: Path, packed: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path, packed)
+    protocol = fast_protocol(tmp_path / "fast.yaml", retrieval={"fold": 10})
+    main(["evaluate", str(run), "--protocol", str(protocol), "--tasks", "retrieval", "--resamples", "0"])
+    with pytest.raises(DataError, match="retrieval was judged by different cards .* see `msvl protocol diff`"):
+        main_debug(["compare", str(judged), str(run), "--name", "phantom-test-fast"])
+
+
+def test_a_share_that_is_too_small_is_left_out_alone(judged: Path, tmp_path: Path) -> None:
+    protocol = fast_protocol(tmp_path / "small.yaml", linear_probe={"ratios": ["1", "100"]})
+    figures = judge(judged, protocol, tasks=("linear_probe",))["linear_probe"]
+    assert figures["left_out_at_1"] == "1 training images (1 %) hold no finding with both classes"
+    assert "auc_mean_at_100" in figures and "auc_mean_at_1" not in figures
