@@ -39,7 +39,7 @@ from tests.helpers.packed_sets import OPTIONS, StudySource, pack_studies
 from tests.helpers.processes import children, gone
 from tests.helpers.tiny_source import TinySource
 
-PHANTOM = ["data", "pack", "phantom", "--train", "24", "--val", "4", "--test", "4", "--size", "64", "--short-side", "32",
+PHANTOM = ["data", "pack", "phantom", "--train", "120", "--val", "4", "--test", "4", "--size", "64", "--short-side", "32",
            "--shard-samples", "4", "--train-tokenizer", "400"]  # fmt: skip
 
 
