@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from msvl.data.index_cli import add_index
 from msvl.data.ledger_cli import add_forget, add_ledger
-from msvl.data.pack_cli import add_merge, add_pack, first_line
+from msvl.data.pack_cli import add_merge, add_pack, check_workers, first_line
 from msvl.data.sources import SOURCES
+from msvl.data.tokenise_cli import add_tokenise
 
 
 def add_parsers(groups: Any) -> None:
@@ -28,6 +30,7 @@ def add_parsers(groups: Any) -> None:
     add_pack(commands)
     add_merge(commands)
     add_index(commands)
+    add_tokenise(commands)
     add_ledger(commands)
     add_forget(commands)
     for name, run, help_text in (
@@ -38,6 +41,10 @@ def add_parsers(groups: Any) -> None:
         command.add_argument("path", help="packed set: a folder or URL")
         command.add_argument("--json", action="store_true", help="print JSON")
         command.set_defaults(run=run)
+        if name == "verify":
+            command.add_argument(
+                "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)"
+            )
         if name == "inspect":
             command.add_argument(
                 "--out", type=Path, metavar="DIR", help="folder for the pictures (default: the set's own)"
@@ -64,7 +71,8 @@ def _inspect(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     from msvl.data.verify import verify
 
-    faults = verify(arguments.path)
+    check_workers(arguments.workers)
+    faults = verify(arguments.path, workers=arguments.workers)
     if arguments.json:
         sys.stdout.write(json.dumps([fault.__dict__ for fault in faults], indent=1) + "\n")
     else:

@@ -16,6 +16,8 @@ from msvl.data.storage import Location
 FORMAT_VERSION = 2
 MANIFEST, PROMPTS, TOKENIZER, DROPPED = "manifest.json", "prompts.json", "tokenizer", "dropped.csv"
 INDEX = "index"
+TOKENS = "tokens"
+"""Folder of stored token ids (`token_store`)."""
 PART = "part.json"
 """What a part of a packing has instead of a manifest."""
 PIECE = 1 << 26
