@@ -13,9 +13,9 @@ test: setup
 	@$(RUN) -m pytest -m "not slow" tests
 
 checks: setup
-	@.venv/bin/ruff check msvl tests benchmarks scripts setup.py
-	@.venv/bin/ruff format --check msvl tests benchmarks scripts setup.py
-	@.venv/bin/mypy msvl
+	@.venv/bin/ruff check msvl launch tests benchmarks scripts setup.py
+	@.venv/bin/ruff format --check msvl launch tests benchmarks scripts setup.py
+	@.venv/bin/mypy msvl launch
 	@.venv/bin/lint-imports
 
 evidence: setup

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import machine, matmul_rate, median_seconds, peak_of, print_peak, write_csv  # noqa: E402
+from benchmarks.measuring import answered, machine, matmul_rate, median_seconds, peak_of, write_csv  # noqa: E402
 from msvl.objectives.chunked import two_way_rows  # noqa: E402
 
 
@@ -65,12 +65,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int)
     parser.add_argument("--channels", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--peak-of", nargs=3, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.peak_of:
-        pairs, channels = map(int, arguments.peak_of[1:])
-        print_peak(LOSSES[arguments.peak_of[0]], make(pairs, channels))
+    if answered(LOSSES, make):
         return
+    arguments = parser.parse_args()
     median_seconds(LOSSES, make(64, 16), rounds=1)  # libraries load their workspaces
     remark = f"{machine()}, matmul {matmul_rate():.0f} GFLOP/s, median of {arguments.rounds} interleaved rounds"
     print(remark)

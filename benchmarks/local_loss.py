@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import machine, matmul_rate, median_seconds, peak_of, print_peak, write_csv  # noqa: E402
+from benchmarks.measuring import answered, machine, matmul_rate, median_seconds, peak_of, write_csv  # noqa: E402
 from msvl.objectives.contrastive import symmetric_cross_entropy  # noqa: E402
 from msvl.objectives.local_alignment import Form, cheaper_form, matching_scores  # noqa: E402
 
@@ -154,12 +154,9 @@ def main() -> None:
     parser.add_argument("--shape", action="append", help="pairs,patches,channels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--forms", default="loop,einsum,ours")
-    parser.add_argument("--peak-of", nargs=4, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.peak_of:
-        pairs, patches, channels = map(int, arguments.peak_of[1:])
-        print_peak(LOSSES[arguments.peak_of[0]], make((pairs, patches, channels)))
+    if answered(LOSSES, lambda pairs, patches, channels: make((pairs, patches, channels))):
         return
+    arguments = parser.parse_args()
     shapes = [tuple(map(int, text.split(","))) for text in arguments.shape or []]
     median_seconds(LOSSES, make((4, 16, 16)), rounds=1)  # libraries load their workspaces
     rate = matmul_rate()

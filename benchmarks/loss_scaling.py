@@ -1,12 +1,14 @@
 """Time and memory of one forward and backward pass against the number of pairs, measured and continued by formula.
 
-    python benchmarks/loss_scaling.py          five minutes; CSV and a plot into benchmarks/results/
-    python benchmarks/loss_scaling.py --again FILE.csv      formulas and plot of points measured before
+    python benchmarks/loss_scaling.py --seconds              about eight minutes, with the machine alone
+    python benchmarks/loss_scaling.py --memory [LOSS/FORM]   about forty minutes, or one form; other programs do not matter
+    python benchmarks/loss_scaling.py                        formulas and plot of the points measured before
 
-Local: 196 patches, 768 channels, 12 units a report, all pairs on one rank; global: 512 channels. Each form is measured as
-far as half a minute a pass allows. Seconds are a B + b B^2, fitted to the points. Memory above inputs and
-gradients is what the code holds at its peak, counted in `memory`. Where one misses a measured point by more than 10 %, the
-script says so and fails.
+All three write into results/loss_scaling-DATE.csv and its plot, --csv another file. Local: 196 patches, 768 channels, 12
+units a report, all pairs on one rank; global: 512 channels. Every point is measured in a fresh process, as far as 16 GB and
+ten minutes a point allow, seconds to about a minute a pass. Seconds are a B + b B^2, fitted to the points. Memory above
+inputs and gradients is what the code holds at its peak, counted in `memory`. Where one misses a measured point by more than
+10 %, the script says so and fails.
 """
 
 from __future__ import annotations
@@ -14,18 +16,18 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import global_loss, local_loss  # noqa: E402
-from benchmarks.measuring import machine, matmul_rate, median_seconds, peak_of, write_csv, write_rows  # noqa: E402
+from benchmarks.measuring import RESULTS, machine, matmul_rate, peak_of, seconds_of, write_rows  # noqa: E402
 from msvl.objectives.blocks import BLOCK_ELEMENTS  # noqa: E402
 from msvl.objectives.local_tiles import CPU_TILE_ELEMENTS  # noqa: E402
 
@@ -43,11 +45,12 @@ class Line(NamedTuple):
 
     name: str
     """In the script of its loss."""
-    loss: Callable[..., Tensor]
     memory: Callable[[int], float]
     """Pairs -> GB above inputs and gradients."""
-    measured: tuple[int, ...]
-    """Pairs."""
+    timed: tuple[int, ...]
+    """Pairs of which the seconds are measured."""
+    weighed: tuple[int, ...]
+    """Pairs of which the memory is measured."""
     colour: str
 
 
@@ -83,41 +86,29 @@ def global_plain(pairs: int) -> float:
     return FLOAT * (4 * pairs**2 - pairs * GLOBAL_CHANNELS)
 
 
-def lines() -> dict[str, dict[str, Line]]:
-    """Return what is measured, by loss and form."""
-    local, both = local_loss.LOSSES, global_loss.LOSSES
-    in_context, in_gram = (partial(local_msvl, form=form) for form in ("context", "gram"))
-    return {
-        "local": {
-            "loop": Line("loop", local["loop"], local_loop, (64, 128, 192, 256), "#b04a3a"),
-            "einsum": Line("einsum", local["einsum"], local_einsum, (128, 192, 256), "#c99a2e"),
-            "context": Line("context", local["context"], in_context, (64, 128, 192, 256), "#6aa84f"),
-            "gram": Line("gram", local["gram"], in_gram, (64, 128, 256, 384), "#2b6c99"),
-        },
-        "global": {
-            "plain": Line("plain", both["plain"], global_plain, (4096, 8192, 16384, 24576), "#b04a3a"),
-            "chunked": Line("ours", both["ours"], global_msvl, (4096, 8192, 16384, 32768), "#2b6c99"),
-        },
-    }
-
-
-ROUNDS_OF_ALL_PAIRS = {"local": 2 * 128**2, "global": 2 * 8192**2}
-"""Small sizes are quick and need more rounds: rounds times pairs squared."""
+LINES: dict[str, dict[str, Line]] = {
+    "local": {
+        "loop": Line("loop", local_loop, (64, 96, 128, 256), (64, 128, 256, 384), "#b04a3a"),
+        "einsum": Line("einsum", local_einsum, (64, 128, 256, 384), (64, 128, 256, 512), "#c99a2e"),
+        "context": Line(
+            "context", partial(local_msvl, form="context"), (64, 128, 256, 512), (64, 128, 256, 512), "#6aa84f"
+        ),
+        "gram": Line(
+            "gram", partial(local_msvl, form="gram"), (64, 128, 256, 512), (64, 128, 256, 512, 1024), "#2b6c99"
+        ),
+    },
+    "global": {
+        "plain": Line("plain", global_plain, (4096, 8192, 16384, 24576), (4096, 8192, 16384, 24576), "#b04a3a"),
+        "chunked": Line("ours", global_msvl, (4096, 8192, 16384, 32768), (4096, 8192, 16384, 32768, 65536), "#2b6c99"),
+    },
+}
+"""By loss and form."""
+SCRIPTS = {
+    "local": (local_loss.__file__, (PATCHES, LOCAL_CHANNELS)),
+    "global": (global_loss.__file__, (GLOBAL_CHANNELS,)),
+}
+"""Loss -> its script, and the sizes that stand after the pairs."""
 LAST = {"local": 2048, "global": 65536}
-
-
-def leaves_of(loss: str, pairs: int) -> tuple[Tensor, ...]:
-    """Return inputs of that many pairs."""
-    if loss == "local":
-        return local_loss.make((pairs, PATCHES, LOCAL_CHANNELS))
-    return global_loss.make(pairs, GLOBAL_CHANNELS)
-
-
-def peak_at(loss: str, name: str, pairs: int) -> float:
-    """Return the peak in GB of a form at that many pairs."""
-    if loss == "local":
-        return peak_of(local_loss.__file__, name, pairs, PATCHES, LOCAL_CHANNELS)
-    return peak_of(global_loss.__file__, name, pairs, GLOBAL_CHANNELS)
 
 
 def fitted(pairs: list[int], seconds: list[float]) -> tuple[float, float]:
@@ -130,35 +121,40 @@ def fitted(pairs: list[int], seconds: list[float]) -> tuple[float, float]:
     return 0.0, float(terms[:, 1].sum() / (terms[:, 1] ** 2).sum())
 
 
-def measured(loss: str, form: str, line: Line) -> list[Row]:
-    """Return the measured rows of a form."""
-    rows: list[Row] = []
-    for pairs in line.measured:
-        leaves = leaves_of(loss, pairs)
-        rounds = max(1, min(3, ROUNDS_OF_ALL_PAIRS[loss] // pairs**2))
-        seconds = median_seconds({form: line.loss}, leaves, rounds=rounds)[form]
-        del leaves
-        rows.append(row_of(loss, form, pairs, "measured", seconds, peak_at(loss, line.name, pairs)))
-        print(rows[-1], flush=True)
-    return rows
+def measured(what: str, loss: str, form: str) -> Iterator[Row]:
+    """Yield rows with the seconds or the GB of one form, each point from a fresh process."""
+    line = LINES[loss][form]
+    script, sizes = SCRIPTS[loss]
+    for pairs in line.timed if what == "seconds" else line.weighed:
+        found = (seconds_of if what == "seconds" else peak_of)(script, line.name, pairs, *sizes)
+        row = row_of(loss, form, pairs, "measured", **{what: found})
+        print(row, flush=True)
+        yield row
 
 
-def continued(loss: str, form: str, line: Line, points: list[Row]) -> list[Row]:
+def continued(loss: str, form: str, points: list[Row]) -> list[Row]:
     """Return the formula's rows: where it was measured, and on to the last number of pairs."""
-    a, b = fitted([int(row["pairs"]) for row in points], [float(row["seconds"]) for row in points])
+    if not points:
+        return []
+    timed = [row for row in points if row["seconds"] != ""]
+    a, b = fitted([int(row["pairs"]) for row in timed], [float(row["seconds"]) for row in timed]) if timed else (0, 0)
     first = min(int(row["pairs"]) for row in points)
     places = {int(row["pairs"]) for row in points} | {LAST[loss] >> shift for shift in range(6)}
+    memory = LINES[loss][form].memory
     return [
-        row_of(loss, form, pairs, "formula", a * pairs + b * pairs**2, line.memory(pairs))
+        row_of(loss, form, pairs, "formula", seconds=a * pairs + b * pairs**2 if timed else None, gb=memory(pairs))
         for pairs in sorted(places)
         if pairs >= first
     ]
 
 
-def row_of(loss: str, form: str, pairs: int, kind: str, seconds: float, gigabytes: float) -> Row:
-    """Return a row of the CSV."""
+def row_of(
+    loss: str, form: str, pairs: int, kind: str, *, seconds: float | None = None, gb: float | None = None
+) -> Row:
+    """Return a row of the CSV; what was not measured stays empty."""
     return {
-        "loss": loss, "form": form, "pairs": pairs, "kind": kind, "seconds": round(seconds, 3), "gb": round(gigabytes, 4)
+        "loss": loss, "form": form, "pairs": pairs, "kind": kind,
+        "seconds": "" if seconds is None else round(seconds, 3), "gb": "" if gb is None else round(gb, 4),
     }  # fmt: skip
 
 
@@ -168,7 +164,7 @@ def off(rows: list[Row]) -> list[str]:
     found = []
     for row in (row for row in rows if row["kind"] == "measured"):
         key = (row["loss"], row["form"], int(row["pairs"]))
-        for unit in ("seconds", "gb"):
+        for unit in (unit for unit in ("seconds", "gb") if row[unit] != "" and key in formula):
             ratio = float(formula[key][unit]) / float(row[unit])
             if abs(ratio - 1) > TOLERANCE:
                 found.append(f"{key}: {unit} by the formula are {ratio:.2f} times those measured")
@@ -180,12 +176,14 @@ def draw(rows: list[Row], target: Path, remark: str) -> None:
     import matplotlib.pyplot as plt  # slow to load
 
     figure, axes = plt.subplots(2, 2, figsize=(10, 7), sharex="col")
-    for column, (loss, forms) in enumerate(lines().items()):
+    for column, (loss, forms) in enumerate(LINES.items()):
         for form, line in forms.items():
             own = [row for row in rows if (row["loss"], row["form"]) == (loss, form)]
             for axis, unit in ((axes[0][column], "seconds"), (axes[1][column], "gb")):
                 for kind, style in (("measured", {"marker": "o", "linestyle": ""}), ("formula", {"linestyle": "--"})):
-                    points = [(float(r["pairs"]), float(r[unit])) for r in own if r["kind"] == kind]
+                    points = [(float(r["pairs"]), float(r[unit])) for r in own if r["kind"] == kind and r[unit] != ""]
+                    if not points:
+                        continue
                     label = form if kind == "measured" else None
                     axis.plot(*zip(*points, strict=True), color=line.colour, label=label, **style)
                 axis.set_xscale("log", base=2)
@@ -201,31 +199,50 @@ def draw(rows: list[Row], target: Path, remark: str) -> None:
     figure.savefig(target, dpi=110)
 
 
+def joined(before: list[Row], found: list[Row]) -> list[Row]:
+    """Return the measured rows with one row per point; what was found now takes the place of what was there."""
+    rows = {(row["loss"], row["form"], int(row["pairs"])): dict(row) for row in before if row["kind"] == "measured"}
+    for row in found:
+        place = rows.setdefault((row["loss"], row["form"], int(row["pairs"])), dict(row))
+        place.update({unit: row[unit] for unit in ("seconds", "gb") if row[unit] != ""})
+    return [rows[key] for key in sorted(rows)]
+
+
+def remark_of(before: str, what: str | None) -> str:
+    """Return the first line of the CSV: the machine, and its rate when the seconds were measured."""
+    if what == "seconds" or not before:
+        return f"{machine()}, matmul {matmul_rate():.0f} GFLOP/s"
+    return before
+
+
 def main() -> None:
-    """Measure, compare with the formulas, write."""
+    """Measure what is asked for, compare with the formulas, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--again", type=Path, help="a CSV that this script wrote")
+    parser.add_argument("--seconds", action="store_true", help="measure the seconds of every form")
+    parser.add_argument(
+        "--memory", nargs="?", const="/", metavar="LOSS/FORM", help="measure memory, of one form or all"
+    )
+    parser.add_argument("--csv", type=Path, default=RESULTS / f"loss_scaling-{datetime.now(UTC):%Y-%m-%d}.csv")
     arguments = parser.parse_args()
-    if arguments.again:
-        with open(arguments.again, encoding="utf-8") as stream:
+    remark, points = "", list[Row]()
+    if arguments.csv.is_file():
+        with open(arguments.csv, encoding="utf-8") as stream:
             remark = stream.readline().removeprefix("# ").strip()
-            points: list[Row] = [dict(row) for row in csv.DictReader(stream) if row["kind"] == "measured"]
-    else:
-        for loss, leaves in (("local", local_loss.make((8, 16, 16))), ("global", global_loss.make(64, 16))):
-            median_seconds(
-                {form: line.loss for form, line in lines()[loss].items()}, leaves, rounds=1
-            )  # libraries load
-        remark = f"{machine()}, matmul {matmul_rate():.0f} GFLOP/s"
-        print(remark)
-        points = [row for loss, forms in lines().items() for form, line in forms.items() for row in measured(loss, form, line)]  # fmt: skip
-    rows = list(points)
-    for loss, forms in lines().items():
-        for form, line in forms.items():
-            rows += continued(loss, form, line, [row for row in points if (row["loss"], row["form"]) == (loss, form)])
-    target = arguments.again or write_csv("loss_scaling", rows, remark)
-    if arguments.again:
-        write_rows(target, rows, remark)
-    draw(rows, target.with_suffix(".png"), remark)
+            points = [dict(row) for row in csv.DictReader(stream)]
+    what = "seconds" if arguments.seconds else "gb" if arguments.memory else None
+    remark = remark_of(remark, what)
+    for loss, forms in LINES.items():
+        for form in forms:
+            if what == "seconds" or (what == "gb" and arguments.memory in ("/", f"{loss}/{form}")):
+                for row in measured(what, loss, form):
+                    points = joined(points, [row])
+                    write_rows(arguments.csv, points, remark)  # what was measured stays when the rest is cut off
+    rows = joined(points, [])
+    for loss, forms in LINES.items():
+        for form in forms:
+            rows += continued(loss, form, [row for row in rows if (row["loss"], row["form"]) == (loss, form)])
+    write_rows(arguments.csv, rows, remark)
+    draw(rows, arguments.csv.with_suffix(".png"), remark)
     if faults := off(rows):
         sys.exit("\n".join(faults))
 

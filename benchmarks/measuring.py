@@ -48,21 +48,58 @@ def peak_of(script: str, form: str, *sizes: int) -> float:
 
     Every tensor has pages of its own there: what an allocator keeps from earlier work would hide or swell a peak.
     """
-    words = [sys.executable, script, "--peak-of", form, *map(str, sizes)]
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    return _child(script, "--peak-of", form, sizes, os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"})
+
+
+def seconds_of(script: str, form: str, *sizes: int) -> float:
+    """Run `script --seconds-of FORM SIZES` in a fresh process; return the seconds of a pass that it prints."""
+    return _child(script, "--seconds-of", form, sizes, dict(os.environ))
+
+
+def answered(losses: Mapping[str, Callable[..., Tensor]], make: Callable[..., Sequence[Tensor]]) -> bool:
+    """In a process that `peak_of` or `seconds_of` started: print what it asks for. Return whether this is one."""
+    if len(sys.argv) < 2 or sys.argv[1] not in ("--peak-of", "--seconds-of"):
+        return False
+    what, form, *sizes = sys.argv[1:]
+    pairs, *rest = map(int, sizes)
+    leaves = make(pairs, *rest)
+    if what == "--peak-of":
+        print(_peak(losses[form], leaves))
+    else:
+        one_pass(losses[form], make(max(8, pairs // 4), *rest))  # libraries load
+        print(_seconds(losses[form], leaves))
+    return True
+
+
+def _child(script: str, what: str, form: str, sizes: Sequence[int], environment: dict[str, str]) -> float:
+    words = [sys.executable, script, what, form, *map(str, sizes)]
     found = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return float(found.stdout.split()[-1])
 
 
-def print_peak(loss: Callable[..., Tensor], leaves: Sequence[Tensor]) -> None:
-    """Print the peak in GB above inputs and gradients, of a second pass: libraries load and allocate in the first."""
+def _peak(loss: Callable[..., Tensor], leaves: Sequence[Tensor]) -> float:
+    """Return the peak in GB above inputs and gradients, of a second pass.
+
+    Libraries load and allocate in the first, which must be of the same size: one of a quarter of the pairs left 5 MB of
+    workspaces of matrix products to be counted.
+    """
     one_pass(loss, leaves)
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts again from here
     before = _status("VmRSS")
     one_pass(loss, leaves)
     gradients = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
-    print((_status("VmHWM") - before - gradients) / 1e9)
+    return (_status("VmHWM") - before - gradients) / 1e9
+
+
+def _seconds(loss: Callable[..., Tensor], leaves: Sequence[Tensor]) -> float:
+    """Return the median of as many passes as fit into six seconds, at least one and at most nine."""
+    found: list[float] = []
+    while not found or (sum(found) < 6 and len(found) < 9):
+        began = time.perf_counter()
+        one_pass(loss, leaves)
+        found.append(time.perf_counter() - began)
+    return statistics.median(found)
 
 
 def matmul_rate() -> float:

@@ -11,6 +11,7 @@ from msvl.environment import prepare_environment
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("msvl.training.launch", "pretrain on radiograph-report pairs"),
+    "fetch": ("msvl.training.fetch", "bring named weights and tokenizers into a cache, for nodes without internet"),
     "gradcheck": ("msvl.training.gradcheck.cli", "compare losses and gradients of one process and of N ranks"),
     "data": ("msvl.data.cli", "source data sets to shards, and checks"),
     "evaluate": ("msvl.evaluation.cli", "judge a model on held-out data"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import select
 import signal
 import socket
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +116,23 @@ def die_with_parent() -> None:
         return
     set_parent_death_signal = 1
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def die_with(process: int) -> None:
+    """End this process as soon as another one ends, which need not be its parent (Linux).
+
+    A worker that a fork server made is that server's child, and the server lives as long as its workers do: when the rank
+    behind them is killed, nobody would tell them.
+    """
+    if sys.platform != "linux":
+        return
+    handle = os.pidfd_open(process)
+
+    def wait() -> None:
+        select.select([handle], [], [])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True, name="ends with its owner").start()
 
 
 def clear_stale_locks(extensions: Path) -> None:

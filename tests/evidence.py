@@ -21,6 +21,7 @@ HOW = {
     "cpu": "run on CPU in one process",
     "gloo": "run on CPU with several processes over gloo",
     "traced": "traced without running",
+    "slurm": "run on a real Slurm, two nodes on one machine without GPUs",
 }
 DRILL = ", by `make drill`"
 """Added where CI does not run the test."""

@@ -30,6 +30,8 @@ class ManySource:
     name = "many"
     licence = "none"
     shareable = True
+    has_reports = True
+    id_space = "many"
     mask_names: tuple[str, ...] = ()
     prompts: dict[str, dict[str, list[str]]] = {}
 

@@ -46,8 +46,13 @@ class Call:
         return share[self.operation.partition(" ")[0]] * self.nbytes * (world - 1) / world
 
     def agrees(self, other: Call) -> bool:
-        """Whether both are the same collective."""
-        return (self.operation, self.shape, self.dtype) == (other.operation, other.shape, other.dtype)
+        """Whether both are the same collective.
+
+        Tensors must come from the same line too: two of one shape in another order would be mixed without a word. Objects
+        need not: where rank 0 tells the others something, the others listen on a line of their own.
+        """
+        same = (self.operation, self.shape, self.dtype) == (other.operation, other.shape, other.dtype)
+        return same and (self.dtype == "object" or self.site == other.site)
 
 
 class _Recorder:
@@ -118,7 +123,7 @@ def _fault(tensor: Tensor | None) -> str | None:
     if not tensor.is_contiguous():
         return "the tensor is not contiguous; call .contiguous() first"
     wanted = "cuda" if "nccl" in dist.get_backend() else "cpu"
-    if tensor.device.type not in (wanted, "meta"):
+    if tensor.device.type != wanted:
         return f"the tensor lies on {tensor.device}, the process group serves {wanted}"
     return None
 

@@ -186,4 +186,4 @@ class BatchReader:
 def _fault(reader: SampleReader, row: int, error: ValueError) -> Fault:
     if isinstance(error, ShardFault):
         return Fault(reader.shard(row), "", str(error), samples=reader.index.shards[error.shard].samples)
-    return Fault(reader.shard(row), reader.key(row), str(error))
+    return Fault(reader.shard(row), reader.shown_key(row), str(error))

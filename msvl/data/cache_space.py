@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from msvl.config.private import private_folder
+
 BLOCKS, ASIDE, LOCKS, SPACE = "blocks", "aside", "locks", "space.lock"
 
 
@@ -27,7 +29,7 @@ class CacheSpace:
     def open_lock(self, number: int) -> int:
         """Return an open descriptor of a lock file. The folder is made on the way."""
         for part in (BLOCKS, ASIDE, LOCKS):
-            (self._folder / part).mkdir(parents=True, exist_ok=True)
+            private_folder(self._folder / part)
         return os.open(self._folder / LOCKS / f"{number:04d}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def write(self, name: str, block: bytes, footer: bytes) -> None:

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from msvl.data.index_cli import add_index
+from msvl.data.leaks_cli import add_leaks
 from msvl.data.ledger_cli import add_forget, add_ledger
+from msvl.data.miniature_cli import add_miniature
 from msvl.data.pack_cli import add_merge, add_pack, check_workers, first_line
 from msvl.data.sources import SOURCES
+from msvl.data.subset_cli import add_subset
 from msvl.data.tokenise_cli import add_tokenise
 
 
@@ -31,8 +34,11 @@ def add_parsers(groups: Any) -> None:
     add_merge(commands)
     add_index(commands)
     add_tokenise(commands)
+    add_leaks(commands)
     add_ledger(commands)
     add_forget(commands)
+    add_subset(commands)
+    add_miniature(commands)
     for name, run, help_text in (
         ("inspect", _inspect, "counts, report lengths, image sizes, duplicates and a contact sheet"),
         ("verify", _verify, "find and name every damaged shard and record"),
@@ -56,7 +62,7 @@ def add_parsers(groups: Any) -> None:
 
 def _sources(arguments: argparse.Namespace) -> int:
     for name, path in SOURCES.items():
-        sys.stdout.write(f"{name:12s} {first_line(importlib.import_module(path).__doc__)}\n")
+        sys.stdout.write(f"{name:16s} {first_line(importlib.import_module(path).__doc__)}\n")
     return 0
 
 

@@ -17,10 +17,9 @@ from msvl.data.packed import PackedSet
 from msvl.data.reader import SampleReader
 from msvl.data.sample import usable_sentences
 from msvl.data.study import Box
+from msvl.data.uncertainty import UNKNOWN
 
 logger = logging.getLogger(__name__)
-
-UNCERTAIN, UNKNOWN = -1, -2
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,9 @@ class EvaluationSet:
     images: Tensor
     """[N, 1, H, W] uint8."""
     sentences: list[list[str]]
-    """Report sentences of the configured sections."""
+    """Report sentences of the configured sections; none of a set without reports."""
     labels: dict[str, np.ndarray]
-    """Finding -> [N] int64: 1 present, 0 absent, UNCERTAIN, UNKNOWN."""
+    """Finding -> [N] int64: 1 present, 0 absent, UNCERTAIN, UNKNOWN (see `uncertainty`)."""
     boxes: list[list[Box]]
     """In pixels of the model's square, cut at its border."""
     keys: list[str]
@@ -55,9 +54,9 @@ class EvaluationSet:
         rows = []
         for number in range(min(len(index), limit or len(index))):
             try:
-                rows.append(_row(reader, number, image_size, report))
+                rows.append(_row(reader, number, image_size, report if packed.has_reports else None))
             except ValueError as error:
-                logger.warning("sample %s of %s is left out: %s", reader.key(number), reader.shard(number), error)
+                logger.warning("sample %s of %s is left out: %s", reader.shown_key(number), reader.shard(number), error)
         reader.close()
         if not rows:
             raise DataError(
@@ -80,7 +79,7 @@ class EvaluationSet:
         return len(self.keys)
 
 
-def _row(reader: SampleReader, number: int, size: int, report: ReportConfig) -> tuple:
+def _row(reader: SampleReader, number: int, size: int, report: ReportConfig | None) -> tuple:
     meta = reader.meta(number)
     data = reader.image(number)
     square = centre_square(*decode_image(data).shape) if meta["boxes"] else None
@@ -88,7 +87,7 @@ def _row(reader: SampleReader, number: int, size: int, report: ReportConfig) -> 
     kept = [box for box in boxes if box is not None]
     return (
         evaluation_image(data, size),
-        list(usable_sentences(meta, report)),
+        list(usable_sentences(meta, report)) if report else [],
         meta["labels"],
         kept,
         reader.key(number),

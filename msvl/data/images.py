@@ -43,20 +43,29 @@ def read_reduced(path: Path, where: str, at_least: int) -> tuple[np.ndarray, tup
     if not path.is_file():
         raise DataError(f"{where}: there is no image file {path.name} in {path.parent}")
     data = np.fromfile(path, dtype=np.uint8)
-    full = _jpeg_size(data) if at_least else None
-    reduced = [k for k in REDUCED if full and min(full) >= k * at_least]
-    flags = REDUCED[max(reduced)] if reduced else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE
     try:
-        image = cv2.imdecode(data, flags) if data.size else None
+        image = decode_reduced(data, at_least)
     except cv2.error as error:  # a header that promises more pixels than OpenCV takes
         raise DataError(f"{where}: {path.name} cannot be decoded ({' '.join(str(error.err).split())})") from error
     if image is None:
         raise DataError(f"{where}: {path.name} is empty, cut short or no image that can be decoded")
-    if not full or not reduced:
+    full = _jpeg_size(data) if at_least else None
+    if not full or min(full) < 2 * at_least:
         return image, image.shape[:2]
     # Upright images may have changed sides.
     turned = (image.shape[0] < image.shape[1]) != (full[0] < full[1])
     return image, (full[1], full[0]) if turned else full
+
+
+def decode_reduced(data: np.ndarray, at_least: int) -> np.ndarray | None:
+    """Decode bytes [N] uint8 to grey [H, W] of 8 or 16 bits, upright; a JPEG at 1/2, 1/4 or 1/8 as `read_reduced` does.
+
+    Returns None for bytes that are no whole image.
+    """
+    full = _jpeg_size(data) if at_least else None
+    reduced = [k for k in REDUCED if full and min(full) >= k * at_least]
+    flags = REDUCED[max(reduced)] if reduced else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE
+    return cv2.imdecode(data, flags) if data.size else None
 
 
 def _jpeg_size(data: np.ndarray) -> tuple[int, int] | None:
@@ -71,9 +80,9 @@ def to_eight_bit(image: np.ndarray) -> np.ndarray:
     """Map 16-bit values to 8 bits by the image's own range (12-bit data in 16-bit files would come out black)."""
     if image.dtype == np.uint8:
         return image
-    low, high = float(image.min()), float(image.max())
-    scaled = (image.astype(np.float32) - low) * (255.0 / max(high - low, 1.0))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    low, high, _, _ = cv2.minMaxLoc(image)
+    scale = 255.0 / max(high - low, 1.0)
+    return cv2.convertScaleAbs(image, alpha=scale, beta=-low * scale)
 
 
 def shrink(image: np.ndarray, short_side: int) -> np.ndarray:

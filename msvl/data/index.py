@@ -34,7 +34,7 @@ def record_type(key: str = HEX_KEY) -> np.dtype:
             ("key", key),
             ("study", "<u8"),
             ("patient", "<u8"),
-            ("text", "<u8"),  # hash of the normalised report
+            ("text", "<u8"),  # hash of the normalised report; 0: there is none
             ("offset", "<u8", (len(MEMBERS),)),  # of the member's first byte in the shard; 0: there is no such member
             ("size", "<u4", (len(MEMBERS),)),  # bytes
             ("crc32", "<u4", (len(MEMBERS),)),

@@ -19,7 +19,7 @@ from msvl.config.errors import DataError
 from msvl.data import set_folder
 from msvl.data.images import decode_image
 from msvl.data.index import SplitIndex, listed_shards, record_type, split_counts, study_starts
-from msvl.data.packed import SPLITS
+from msvl.data.packed import OWN, SPLITS
 from msvl.data.reader import SampleReader
 from msvl.data.seal import UNKNOWN_GREY, grey_statistics, train_tokenizer_of, write_lists
 from msvl.data.storage import open_location
@@ -105,9 +105,12 @@ def _listings(tars: Sequence[str], fields: Fields, *, workers: int, progress: bo
 def _unique_keys(listings: Sequence[TarListing]) -> list[list[str]]:
     """Return the keys of each tar, with the tar's name in front where tars share keys. Raises DataError for repeated ones."""
     for listing in listings:
-        repeated = [key for key, times in Counter(listing.keys).items() if times > 1]
-        if repeated:
-            raise DataError(f"{open_location(listing.file)}: the key {repeated[0]} comes twice: write the tar again")
+        repeated = next((key for key, times in Counter(listing.keys).items() if times > 1), None)
+        if repeated is not None:
+            first, second = [number for number, key in enumerate(listing.keys, 1) if key == repeated][:2]
+            raise DataError(
+                f"{open_location(listing.file)}: its samples {first} and {second} have the same key: write the tar again"
+            )
     keys = [listing.keys for listing in listings]
     if len({key for part in keys for key in part}) < sum(map(len, keys)):
         keys = [[f"{open_location(item.file).name}/{key}" for key in item.keys] for item in listings]
@@ -180,6 +183,7 @@ def _write(
         "name": options.name,
         "licence": options.licence,
         "shareable": False,
+        "reports": OWN,
         "mask_bits": [],
         "caption": fields.caption,
         "source": {"tars": len(listings), "patient": fields.patient, "study": fields.study},
@@ -205,7 +209,7 @@ def _pixel_statistics(index: SplitIndex) -> dict[str, float]:
         try:
             image = decode_image(reader.image(row)) / 255.0
         except ValueError as error:  # the stream names, counts and skips it
-            logger.warning("sample %s of %s cannot be used: %s", reader.key(row), reader.shard(row), error)
+            logger.warning("sample %s of %s cannot be used: %s", reader.shown_key(row), reader.shard(row), error)
             continue
         sums += (image.sum(), np.square(image).sum(), image.size)
     reader.close()

@@ -15,7 +15,8 @@ from msvl.data.images import decode_image, image_size, shrink
 from msvl.data.index import SplitIndex, study_starts
 from msvl.data.packed import SPLITS, PackedSet
 from msvl.data.reader import SampleReader
-from msvl.data.reports import count_words
+from msvl.data.reports import count_words, repeated_headings
+from msvl.data.sample import sections_of
 
 TILES, COLUMNS, TILE = 24, 8, 160
 WORDS = (0, 10, 20, 40, 60, 80, 120, 200)
@@ -43,14 +44,16 @@ def describe(path: str | Path, out: Path | None = None, *, samples: int = 20_000
     splits = {}
     for split in SPLITS:
         if packed.counts(split)["samples"]:
-            splits[split] = _figures(packed.split(split), packed.counts(split), samples)
+            figures = _figures(packed.split(split), packed.counts(split), samples, has_reports=packed.has_reports)
+            splits[split] = figures
     first = packed.split(next(iter(splits)))
-    _write_sheet(first, folder / "contact-sheet.png")
+    _write_sheet(first, folder / "contact-sheet.png", private=not packed.shareable)
     write_histograms(splits, folder / "histograms.png")
     return {
         "path": str(packed.location),
         "name": packed.name,
         "licence": packed.licence,
+        "reports": packed.reports,
         "splits": splits,
         "dropped": packed.manifest["dropped"],
         "contact_sheet": str(folder / "contact-sheet.png"),
@@ -60,7 +63,9 @@ def describe(path: str | Path, out: Path | None = None, *, samples: int = 20_000
 
 def render(description: dict[str, Any]) -> str:
     """Return the description as text with bars."""
-    lines = [f"{description['path']}: {description['name']} ({description['licence']})"]
+    lines = [
+        f"{description['path']}: {description['name']} ({description['licence']}), reports: {description['reports']}"
+    ]
     for split, part in description["splits"].items():
         lines += [
             f"{split:6s}{part['samples']:>9,} samples {part['studies']:>9,} studies {part['patients']:>9,} patients "
@@ -72,9 +77,14 @@ def render(description: dict[str, Any]) -> str:
             lines.append(f"       lengths, sizes, labels and equal images: of {part['read']:,} samples")
         if part["unreadable"]:
             lines.append(f"       {part['unreadable']:,} cannot be read: see `msvl data verify {description['path']}`")
+        if part["repeated_headings"]:
+            lines.append(
+                f"       reports with a section twice, of which the last is read: {part['repeated_headings']:,}"
+            )
         lines += _bars("words", part["words"]) + _bars("px", part["short_side"])
         for finding, counts in part["labels"].items():
-            lines.append(f"       {finding:24s} present {counts['1']:,}, absent {counts['0']:,}")
+            unsure = f", uncertain {counts['-1']:,}" if counts["-1"] else ""
+            lines.append(f"       {finding:24s} present {counts['1']:,}, absent {counts['0']:,}{unsure}")
     lines.append(f"dropped: {sum(description['dropped'].values()):,}")
     lines += [f"       {count:,} {reason}" for reason, count in description["dropped"].items()]
     lines += [f"contact sheet: {description['contact_sheet']}", f"histograms: {description['histograms']}"]
@@ -86,7 +96,7 @@ def _bars(unit: str, counts: dict[str, int]) -> list[str]:
     return [f"       {label:>9s} {unit:5s} {'#' * round(40 * n / most):40s} {n:,}" for label, n in counts.items() if n]
 
 
-def _figures(index: SplitIndex, counts: dict[str, int], samples: int) -> dict[str, Any]:
+def _figures(index: SplitIndex, counts: dict[str, int], samples: int, *, has_reports: bool) -> dict[str, Any]:
     rows = np.sort(np.random.default_rng(0).permutation(len(index))[:samples])
     reader = SampleReader(index)
     metas: list[dict[str, Any]] = []
@@ -101,7 +111,9 @@ def _figures(index: SplitIndex, counts: dict[str, int], samples: int) -> dict[st
     reader.close()
     images = Counter(meta["image_hash"] for meta in metas if meta.get("image_hash"))
     findings = sorted({name for meta in metas for name in meta["labels"]})
-    labels = {name: {str(v): sum(meta["labels"].get(name) == v for meta in metas) for v in (1, 0)} for name in findings}
+    labels = {
+        name: {str(v): sum(meta["labels"].get(name) == v for meta in metas) for v in (1, 0, -1)} for name in findings
+    }
     return counts | {
         "shards": len(index.shards),
         "bytes": sum(shard.bytes for shard in index.shards),
@@ -110,7 +122,8 @@ def _figures(index: SplitIndex, counts: dict[str, int], samples: int) -> dict[st
         "shared_text": _shared_texts(index),
         "shared_image": sum(n for n in images.values() if n > 1) / max(1, sum(images.values())),
         "shared_study": _shared_studies(index),
-        "words": _histogram([count_words(meta["report"]) for meta in metas], WORDS),
+        "words": _histogram([count_words(meta["report"]) for meta in metas] if has_reports else [], WORDS),
+        "repeated_headings": sum(repeated_headings(sections_of(meta)) for meta in metas),
         "short_side": _histogram(sides, SIDES),
         "labels": labels,
     }
@@ -119,7 +132,7 @@ def _figures(index: SplitIndex, counts: dict[str, int], samples: int) -> dict[st
 def _shared_texts(index: SplitIndex) -> float:
     """Return the share of studies whose first text another study has too."""
     texts = index.records["text"][study_starts(index.records["study"])]
-    _, times = np.unique(texts, return_counts=True)
+    _, times = np.unique(texts[texts != 0], return_counts=True)
     return float(times[times > 1].sum() / len(texts))
 
 
@@ -135,8 +148,8 @@ def _histogram(values: list[int], edges: tuple[int, ...]) -> dict[str, int]:
     return dict(zip(labels, counts.tolist(), strict=True))
 
 
-def _write_sheet(index: SplitIndex, path: Path) -> None:
-    """Write the first readable images as a sheet of square cuts."""
+def _write_sheet(index: SplitIndex, path: Path, *, private: bool) -> None:
+    """Write the first readable images as a sheet of square cuts, for its owner alone where they are patients'."""
     reader, row = SampleReader(index), 0
     tiles: list[np.ndarray] = []
     while row < len(index) and len(tiles) < TILES:
@@ -148,6 +161,8 @@ def _write_sheet(index: SplitIndex, path: Path) -> None:
     rows = [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]
     if rows and not cv2.imwrite(str(path), np.vstack(rows)):
         raise DataError(f"{path} cannot be written: name a folder with --out")
+    if rows and private:
+        path.chmod(0o600)
 
 
 def _tile(image: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from msvl.config.errors import DataError
+from msvl.config.private import private_folder
 from msvl.data.config import ReportConfig
 from msvl.data.index import SplitIndex
 from msvl.data.packed import PackedSet
@@ -150,7 +151,10 @@ def write_tokens(source: TextSource, folder: Path, *, workers: int, progress: bo
 
 
 def _make(source: TextSource, folder: Path, *, workers: int, progress: bool) -> TokenStore:
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_relative_to(user_cache()):
+        private_folder(folder)  # ids are words
+    else:
+        folder.mkdir(exist_ok=True)
     facts, name = source.facts, source.name
     with open(folder / "lock", "w") as lock:
         # Others wait for the one that makes them; the kernel frees the lock of a killed one.

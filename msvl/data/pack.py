@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 from msvl.config.errors import DataError
 from msvl.data import set_folder
+from msvl.data.listing_summary import summarise
 from msvl.data.pack_options import PackOptions
 from msvl.data.pack_plan import Unit, plan, plan_digest
 from msvl.data.pack_record import Job, PackedSample, pack_chunk, pack_record, start_worker
-from msvl.data.packed import PackedSet
+from msvl.data.packed import LABELS, NONE, OWN, PackedSet
 from msvl.data.partial import Dropped, UnitRecord, load_units, open_partial, strip_partial
 from msvl.data.seal import check_drops, seal
 from msvl.data.study import Source
@@ -86,10 +87,13 @@ def source_settings(source: Source) -> dict[str, Any]:
 
 def pack_header(source: Source, units: Sequence[Unit], recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a packing is: a set, a part or an unfinished one of an equal header fit together."""
+    made = LABELS if recorded["options"]["reports_from_labels"] else NONE
     about = {
         "name": source.name,
+        "id_space": source.id_space,
         "licence": source.licence,
         "shareable": source.shareable,
+        "reports": OWN if source.has_reports else made,
         "mask_bits": list(source.mask_names),
         "prompts": source.prompts,
     }
@@ -114,6 +118,8 @@ def pack_units(
     todo = [unit for unit in units if (unit.split, unit.number) not in finished]
     jobs = [job for unit in todo for job in unit.jobs]
     total = sum(len(unit.jobs) for unit in units)
+    if progress:
+        sys.stderr.write(summarise(job.entry for unit in units for job in unit.jobs))
     if finished and progress:
         sys.stderr.write(f"{len(finished):,} of {len(units):,} shards are there already\n")
     pause = 0.1 if sys.stderr.isatty() else 10.0  # a log is no terminal

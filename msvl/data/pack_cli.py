@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msvl.config.errors import DataError
+from msvl.config.private import private_folder
 from msvl.data.sources import SOURCES
 
 if TYPE_CHECKING:
@@ -79,6 +80,11 @@ def _add_options(parser: argparse.ArgumentParser, short_side: int, shard_samples
     add("--max-dropped", type=float, default=0.5, help="share of unusable records (default: %(default)s)")
     add("--id-key", default="", help="secret of the hashes that replace source ids")
     add("--key-table", type=Path, metavar="PATH", help="write which key is which source id, for your eyes only")
+    add(
+        "--reports-from-labels",
+        action="store_true",
+        help="of a source without reports: write short sentences from its labels, to train on",
+    )
     add("--train-tokenizer", type=int, default=0, metavar="VOCABULARY", help="train one on the reports")
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     add("--estimate", action="store_true", help="say time, bytes and shards from a sample, and write nothing")
@@ -111,6 +117,7 @@ def _pack(arguments: argparse.Namespace) -> int:
         test_share=arguments.test_share,
         id_key=arguments.id_key,
         max_dropped_share=arguments.max_dropped,
+        reports_from_labels=arguments.reports_from_labels,
         tokenizer_vocabulary=arguments.train_tokenizer,
     )
     if arguments.estimate:
@@ -148,6 +155,7 @@ def _write(arguments: argparse.Namespace, source: Source, options: PackOptions) 
     manifest = published(arguments.out, recorded)
     if manifest is None:
         folder = staging_folder(arguments.out, arguments.staging)
+        private_folder(folder.parent)
         manifest = pack(source, folder, options, workers=workers, command=command)
         publish(folder, arguments.out)
     _say(str(location), manifest)

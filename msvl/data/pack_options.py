@@ -33,6 +33,8 @@ class PackOptions:
     """Secret of the keyed hashes that replace source ids; the source's name when empty."""
     max_dropped_share: float = 0.5
     """Share of dropped records above which packing fails."""
+    reports_from_labels: bool = False
+    """Write short sentences from the labels of a source without reports, as CXR-CLIP and MedCLIP train on labelled sets."""
     tokenizer_vocabulary: int = 0
     """Train a WordPiece tokenizer of this size on the training reports; 0 trains none."""
 

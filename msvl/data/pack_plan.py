@@ -12,7 +12,7 @@ from msvl.data.identity import keyed_hash
 from msvl.data.pack_options import PackOptions
 from msvl.data.pack_record import Job
 from msvl.data.packed import SPLITS
-from msvl.data.study import Source
+from msvl.data.study import Entry, Source
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ def plan(source: Source, options: PackOptions) -> list[Unit]:
     A pure function of the source's listing and the options: records that turn out bad make their shard smaller and move
     nothing else.
 
-    Raises DataError for a patient in two splits and a source without records.
+    Raises DataError for a patient in two splits, a source without records, and options that ask for reports where there are none.
     """
+    _check_reports(source, options)
     jobs = _jobs(source, options)
     units: list[Unit] = []
     for split in SPLITS:
@@ -51,12 +52,23 @@ def plan_digest(units: Sequence[Unit]) -> str:
     return digest.hexdigest()
 
 
+def _check_reports(source: Source, options: PackOptions) -> None:
+    if options.reports_from_labels and source.has_reports:
+        raise DataError(f"--reports-from-labels: the source {source.name} has reports of its own; leave the option out")
+    if options.tokenizer_vocabulary and not (source.has_reports or options.reports_from_labels):
+        raise DataError(
+            f"--train-tokenizer: the source {source.name} has no reports; leave the option out, or add --reports-from-labels"
+        )
+
+
 def _jobs(source: Source, options: PackOptions) -> list[Job]:
-    secret = options.id_key or source.name
+    secret = options.id_key or source.id_space
     jobs: list[Job] = []
     seen: set[str] = set()
     splits: dict[str, str] = {}
-    for entry in source.entries():
+    entries = source.entries()
+    places = _places_in_time(entries)
+    for entry in entries:
         patient = keyed_hash(f"patient/{entry.patient}", secret)
         split = entry.split or _split_of(patient, options)
         if splits.setdefault(patient, split) != split:
@@ -65,11 +77,29 @@ def _jobs(source: Source, options: PackOptions) -> list[Job]:
             )
         key = keyed_hash(f"image/{entry.study}/{entry.image}", secret)
         study = keyed_hash(f"study/{entry.patient}/{entry.study}", secret)
-        jobs.append(Job(entry, key, split, patient, study, listed_before=key in seen))
+        rank, before = places.get((entry.patient, entry.study), (None, None))
+        prior = keyed_hash(f"study/{entry.patient}/{before}", secret) if before is not None else None
+        jobs.append(Job(entry, key, split, patient, study, listed_before=key in seen, study_rank=rank, prior=prior))
         seen.add(key)
     if not jobs:
         raise DataError(f"the source {source.name} has no records")
     return jobs
+
+
+def _places_in_time(entries: Sequence[Entry]) -> dict[tuple[str, str], tuple[int, str | None]]:
+    """Return (patient, study) -> the study's rank in time and the study before, of all studies whose order is known."""
+    studies: dict[str, dict[str, float]] = {}
+    for entry in entries:
+        if entry.order is not None:
+            order = studies.setdefault(entry.patient, {})
+            order[entry.study] = min(entry.order, order.get(entry.study, entry.order))
+    places: dict[tuple[str, str], tuple[int, str | None]] = {}
+    for patient, order in studies.items():
+        before = None
+        for rank, study in enumerate(sorted(order, key=lambda name: (order[name], name))):
+            places[patient, study] = rank, before
+            before = study
+    return places
 
 
 def _split_of(patient: str, options: PackOptions) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,6 +16,7 @@ from msvl.config.errors import DataError
 from msvl.data.config import ReportConfig
 from msvl.data.identity import image_hash, text_hash
 from msvl.data.images import encode_jpeg, encode_png, shrink, to_eight_bit
+from msvl.data.label_reports import report_from_labels
 from msvl.data.pack_options import PackOptions
 from msvl.data.partial import Dropped
 from msvl.data.sample import report_fields, usable_sentences
@@ -34,6 +35,10 @@ class Job:
     study: str
     listed_before: bool = False
     """Whether the source has listed the same study and image already: the first is kept."""
+    study_rank: int | None = None
+    """Of the patient's studies in time, from 0, where it is known."""
+    prior: str | None = None
+    """The patient's study before this one, likewise."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +100,27 @@ def _sample(job: Job, record: Record, source: Source, options: PackOptions) -> P
     deep = options.depth == 16 and record.image.dtype != np.uint8
     image = shrink(record.image if deep else to_eight_bit(record.image), options.short_side)
     height, width = record.full_size or record.image.shape
+    record = _with_report(job, record, source, options)
     meta = _meta(job, record, source.name, image, (image.shape[1] / width, image.shape[0] / height))
     data = encode_jpeg(image, options.quality) if options.image_format == "jpg" else encode_png(image)
     members = {options.image_format: data, "json": json.dumps(meta, sort_keys=True).encode()}
     if record.masks:
         members["mask.png"] = _mask_png(record, source.mask_names, image.shape)
     return PackedSample(members, meta["text_hash"], pixel_sums(to_eight_bit(image)))
+
+
+def _with_report(job: Job, record: Record, source: Source, options: PackOptions) -> Record:
+    """Return the record with the report that is packed: its own, none, or sentences made from its labels."""
+    if source.has_reports:
+        if not record.report.strip():
+            raise DataError(f"{job.entry.where}: the report is empty")
+        return record
+    if not options.reports_from_labels:
+        return replace(record, report="")
+    report = report_from_labels(record.labels, job.key)
+    if not report:
+        raise DataError(f"{job.entry.where}: no label says anything, so no report can be made from them")
+    return replace(record, report=report)
 
 
 def pixel_sums(grey: np.ndarray) -> tuple[int, int, int]:
@@ -110,8 +130,7 @@ def pixel_sums(grey: np.ndarray) -> tuple[int, int, int]:
 
 
 def _meta(job: Job, record: Record, source: str, image: np.ndarray, scale: tuple[float, float]) -> dict[str, Any]:
-    if not record.report.strip():
-        raise DataError(f"{job.entry.where}: the report is empty")
+    timed = {"study_rank": job.study_rank, "prior": job.prior} if job.study_rank is not None else {}
     meta = {
         "patient": job.patient,
         "study": job.study,
@@ -125,8 +144,10 @@ def _meta(job: Job, record: Record, source: str, image: np.ndarray, scale: tuple
             for box in record.boxes
         ],
         "image_hash": image_hash(image),
-        "extra": record.extra,
+        "extra": record.extra | timed,
     }  # fmt: skip
+    if not record.report:
+        return meta | {"text_hash": ""}
     try:
         usable = usable_sentences(meta, ReportConfig())
     except ValueError as error:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")
+OWN, LABELS, NONE = "own", "from labels", "none"
+"""Where the reports of a set come from."""
 MAX_BAD_SHARE = 0.01
 """Share of lost samples above which a set is refused, where nobody says otherwise."""
 
@@ -122,6 +124,11 @@ class PackedSet:
         return self.manifest["name"]
 
     @property
+    def id_space(self) -> str:
+        """Whose patient, study and image ids were hashed: sets of one collection share it."""
+        return self.manifest.get("id_space", self.name)  # sets packed before this was recorded: their own
+
+    @property
     def licence(self) -> str:
         """The source's licence."""
         return self.manifest["licence"]
@@ -130,6 +137,16 @@ class PackedSet:
     def shareable(self) -> bool:
         """Whether texts and images may leave the run folder."""
         return self.manifest["shareable"]
+
+    @property
+    def reports(self) -> str:
+        """Where the reports come from: OWN, LABELS (sentences made from labels) or NONE."""
+        return self.manifest.get("reports", OWN)  # sets packed before this was recorded have their own
+
+    @property
+    def has_reports(self) -> bool:
+        """Whether the samples have reports."""
+        return self.reports != NONE
 
     @property
     def pixel_mean(self) -> float:

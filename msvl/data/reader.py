@@ -31,6 +31,12 @@ class SampleReader:
         """Return a sample's key."""
         return key_text(self._keys[number])
 
+    def shown_key(self, number: int) -> str:
+        """Return what names a sample in logs and messages: its key, or for tars of another origin, whose keys may be ids of
+        patients, its number in the split.
+        """
+        return self.key(number) if self.index.caption is None else f"number {number}"
+
     def shard(self, number: int) -> str:
         """Return the path or URL of a sample's shard."""
         return self.index.shard_url(int(self._shards[number]))

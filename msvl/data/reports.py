@@ -55,19 +55,31 @@ _ALIASES: dict[str, tuple[str, ...]] = {
 }
 _CANONICAL = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
 
+_LINE = r"(?:^|(?<=\n))[ \t]*"
 _HEADING = re.compile(
-    r"(?:^|(?<=\n))[ \t]*(?P<name>[A-Za-z][A-Za-z0-9 ,/()&.\-]{2,60}?)[ \t]*:(?!\d)|(?:^|(?<=\n))[ \t]*(?P<final>FINAL REPORT)[ \t]*(?=\n)"
+    # A colon between digits is a time (`PORTABLE AP CHEST, 4:05 A.M.:`).
+    _LINE + r"(?P<name>[A-Za-z](?:[A-Za-z0-9 ,/()&.\-]|(?<=\d):(?=\d\d)){2,60}?)[ \t]*:(?!\d)"
+    "|" + _LINE + r"(?P<final>FINAL REPORT)[ \t\r]*(?=\n)"
+    "|" + _LINE + r"(?P<rule>_{20,})[ \t\r]*(?=\n)"
 )
 _VIEWS = re.compile(r"\b(views?|lateral|ap|pa|portable|chest|radiographs?|film)\b")
-_RULE = re.compile(r"^[ \t]*_{5,}[ \t]*$", re.MULTILINE)
+_RULE = re.compile(r"_{5,}[ \t\r]*$", re.MULTILINE)
+_BLANK_LINE = re.compile(r"\n[ \t\r]*\n")
+_ABOVE_THE_REPORT = frozenset((PREAMBLE, "addendum", "wet_read", "notification"))
+"""Sections that a full-width rule closes."""
+_CONTENT = ("findings", "impression", "findings_and_impression", "report")
+_UNNAMED = ("report", "last_paragraph", "final_report")
+"""What is read where there are neither findings nor impression, in this order."""
 
 
 def split_sections(text: str) -> list[Section]:
     """Split a report at its headings.
 
     Known headings count in any case and with or without a blank after the colon; view names (`PA AND LATERAL VIEWS:`)
-    head findings; other headings count when in capitals. Text above the first heading is the preamble; a report without
-    any heading is one section named `report`. Sections come in order of the text; empty ones are left out.
+    head findings; other headings count when in capitals. Text above the first heading is the preamble; a full-width rule
+    closes a preamble, an addendum and a wet read. A report without any heading is one section named `report`. Where there are
+    neither findings nor impression, what follows the first blank line of the last section is the `last_paragraph`. Sections
+    come in order of the text; empty ones are left out.
     """
     found = list(_headings(text))
     if not found:
@@ -81,14 +93,32 @@ def split_sections(text: str) -> list[Section]:
         start, end = _trim(text, start, end)
         if end > start:
             sections.append(Section(name, start, end))
-    return sections
+    return _with_last_paragraph(text, sections)
+
+
+def _with_last_paragraph(text: str, sections: list[Section]) -> list[Section]:
+    """Cut the text that stands under another heading, such as COMPARISON, from what belongs to it."""
+    last = sections[-1] if sections else None
+    if last is None or last.name in (*_ABOVE_THE_REPORT, "final_report") or any(s.name in _CONTENT for s in sections):
+        return sections
+    blank = _BLANK_LINE.search(text, last.start, last.end)
+    if blank is None:
+        return sections
+    above, below = _trim(text, last.start, blank.start()), _trim(text, blank.end(), last.end)
+    return [*sections[:-1], Section(last.name, *above), Section("last_paragraph", *below)]
+
+
+def repeated_headings(sections: Sequence[Section]) -> bool:
+    """Return whether findings or impression are there more than once, so that all but the last are passed over."""
+    names = [section.name for section in sections]
+    return any(names.count(name) > 1 for name in _CONTENT)
 
 
 def choose_sections(sections: Sequence[Section], names: Iterable[str]) -> list[Section]:
     """Return the wanted sections in the order of `names`; of a repeated heading the last one counts (as MIMIC's tools do).
 
     A merged FINDINGS AND IMPRESSION stands for either. A report with none of them falls back to its text without
-    headings, or to its last unnamed paragraph, never to a preamble, wet read or addendum.
+    headings, its last paragraph, or what stands under FINAL REPORT, never to a preamble, wet read or addendum.
     """
     last = {section.name: section for section in sections}
     chosen: list[Section] = []
@@ -98,9 +128,8 @@ def choose_sections(sections: Sequence[Section], names: Iterable[str]) -> list[S
             section = last.get("findings_and_impression")
         if section is not None and section not in chosen:
             chosen.append(section)
-    if not chosen and "report" in last:
-        chosen = [last["report"]]
-    return chosen
+    unnamed = [last[name] for name in _UNNAMED if name in last]
+    return chosen or unnamed[:1]
 
 
 _ABBREVIATIONS = frozenset(
@@ -110,7 +139,7 @@ _ABBREVIATIONS = frozenset(
         "hosp", "dept", "m.d", "d.o", "r.n",
     )
 )  # fmt: skip
-_END = re.compile(r"[.!?]+(?=\s|$)|\n[ \t]*\n|\n(?=[ \t]*(?:\d{1,2}[.)]|[-*\u2022])[ \t])")
+_END = re.compile(r"[.!?]+(?=\s|$)|\n[ \t\r]*\n|\n(?=[ \t]*(?:\d{1,2}[.)]|[-*\u2022])[ \t])")
 _NUMBERING = re.compile(r"\s*(?:\(?\d{1,2}[.)]|[-*\u2022])\s+")
 _WORD = re.compile(r"[^\W\d_]+(?:['\-][^\W\d_]+)*")
 _MARK = re.compile(r"X{3,}|_{2,}")
@@ -124,17 +153,35 @@ def split_sentences(text: str, section: Section, *, min_words: int = SENTENCE_WO
     """Split a section into sentences of at least `min_words` words.
 
     Decimals, times, list numbers, abbreviations, hard line wraps and the de-identification marks `___` and `XXXX` do not
-    end a sentence; blank lines and list items do. Marks do not count as words.
+    end a sentence; blank lines and list items do. Marks do not count as words. Titles (`AP chest compared to ___:`) and
+    sentences that say who was told or what to do next are no sentences about the image: they are left out.
     """
     sentences = []
     start = section.start
     for end in [*_boundaries(text, section), section.end]:
         numbering = _NUMBERING.match(text, start, end)
         first, last = _trim(text, numbering.end() if numbering else start, end)
-        if count_words(text[first:last]) >= min_words:
+        if count_words(text[first:last]) >= min_words and not _is_beside_the_image(plain(text, first, last)):
             sentences.append(Sentence(section.name, first, last))
         start = end
     return sentences
+
+
+_NOTIFICATION = re.compile(
+    r"\b(?:discussed|communicated|relayed|conveyed|telephoned|phoned|paged|notified|informed)\b"
+    r".*(?:\bDr\b|\bphysician|\bteam\b|\bnurse|\bphone\b|\btelephone|\bpager\b|\bat \d{1,2}:\d\d)",
+    re.IGNORECASE,
+)
+_RECOMMENDATION = re.compile(
+    r"(?:recommend\w*|suggest|advise)\b|(?:clinical correlation|further evaluation|follow.?up|repeat)\b.*"
+    r"\b(?:recommended|suggested|advised|considered|warranted)\b",
+    re.IGNORECASE,
+)
+"""At the beginning of a sentence: one that names a finding first and recommends at its end stays."""
+
+
+def _is_beside_the_image(sentence: str) -> bool:
+    return sentence.endswith(":") or bool(_NOTIFICATION.search(sentence) or _RECOMMENDATION.match(sentence))
 
 
 def plain(text: str, start: int, end: int) -> str:
@@ -155,12 +202,13 @@ def has_words(text: str, at_least: int) -> bool:
 
 def _headings(text: str) -> Iterator[tuple[str, int, int]]:
     """Yield (canonical name, start of the heading, start of its text)."""
+    current = PREAMBLE
     for match in _HEADING.finditer(text):
-        if match.group("final"):
-            yield "final_report", match.start(), match.end()
+        if match.group("rule") and current not in _ABOVE_THE_REPORT:
             continue
-        name = _canonical(match.group("name"))
+        name = "final_report" if match.group("name") is None else _canonical(match.group("name"))
         if name is not None:
+            current = name
             yield name, match.start(), match.end()
 
 
@@ -198,9 +246,11 @@ def _inside_sentence(text: str, start: int, match: re.Match[str]) -> bool:
 
 
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:
-    body = text[start:end]
-    rule = _RULE.match(body)
-    if rule:  # a full-width rule of underscores under a heading
-        return _trim(text, start + rule.end(), end)
-    left = len(body) - len(body.lstrip())
-    return start + left, start + max(left, len(body.rstrip()))
+    """Return the bounds without white space at either end and without full-width rules of underscores at the beginning."""
+    while True:
+        body = text[start:end]
+        first = start + len(body) - len(body.lstrip())
+        rule = _RULE.match(text, first, end)
+        if not rule:
+            return first, max(first, start + len(body.rstrip()))
+        start = rule.end()

@@ -43,9 +43,27 @@ def parse_sample(data: bytes) -> dict[str, Any]:
     return value
 
 
+def sections_of(meta: dict[str, Any]) -> list[Section]:
+    """Return the sections of a parsed sample's report."""
+    return [Section(item["name"], item["start"], item["end"]) for item in meta["sections"]]
+
+
+def chosen_sentences(meta: dict[str, Any], names: Sequence[str], min_words: int) -> list[str]:
+    """Return the sentences of the wanted sections, line wraps joined; empty when there is no usable one."""
+    report = meta["report"]
+    chosen = []
+    for section in choose_sections(sections_of(meta), names):
+        spans = [(item["start"], item["end"]) for item in meta["sentences"]]
+        spans = [(start, end) for start, end in spans if section.start <= start < section.end]
+        if min_words > SENTENCE_WORDS:  # else all are long enough: the packer split them so
+            spans = [(start, end) for start, end in spans if has_words(report[start:end], min_words)]
+        chosen += [plain(report, start, end) for start, end in spans]
+    return chosen
+
+
 def usable_sentences(meta: dict[str, Any], config: ReportConfig) -> Sequence[str]:
     """Return the sentences that training reads. Raises ValueError when the report has none."""
-    sentences = _chosen(meta, config.sections, config.min_words)
+    sentences = chosen_sentences(meta, config.sections, config.min_words)
     if not sentences:
         raise ValueError(f"its report has no sentence of {config.min_words} words in {' or '.join(config.sections)}")
     return sentences
@@ -60,18 +78,4 @@ def read_sentences(meta: dict[str, Any], config: ReportConfig, *, impression: bo
     sentences = usable_sentences(meta, config)
     if not impression:
         return sentences
-    return _chosen(meta, ("impression",), config.min_words) or sentences
-
-
-def _chosen(meta: dict[str, Any], names: Sequence[str], min_words: int) -> list[str]:
-    """Return the sentences of the wanted sections, line wraps joined; empty when there is no usable one."""
-    report = meta["report"]
-    sections = [Section(item["name"], item["start"], item["end"]) for item in meta["sections"]]
-    chosen = []
-    for section in choose_sections(sections, names):
-        spans = [(item["start"], item["end"]) for item in meta["sentences"]]
-        spans = [(start, end) for start, end in spans if section.start <= start < section.end]
-        if min_words > SENTENCE_WORDS:  # else all are long enough: the packer split them so
-            spans = [(start, end) for start, end in spans if has_words(report[start:end], min_words)]
-        chosen += [plain(report, start, end) for start, end in spans]
-    return chosen
+    return chosen_sentences(meta, ("impression",), config.min_words) or sentences

@@ -32,7 +32,7 @@ class ShardWriter:
         self._writer.write({"__key__": job.key, **sample.members})
         row = np.zeros((), dtype=record_type())
         row["key"], row["study"], row["patient"] = (int(name, 16) for name in (job.key, job.study, job.patient))
-        row["text"] = int(sample.text_hash, 16)
+        row["text"] = int(sample.text_hash or "0", 16)
         for extension, data in sample.members.items():
             row["crc32"][ROLES[extension]] = zlib.crc32(data)
             self.bytes += len(data)

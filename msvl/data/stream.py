@@ -6,7 +6,9 @@ starts at its step: nothing is replayed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 import webdataset
@@ -17,10 +19,12 @@ from msvl.data.batch import Batch
 from msvl.data.batch_reader import BatchReader, Reading
 from msvl.data.config import DataConfig
 from msvl.data.faults import Fill
+from msvl.data.loader_signals import obey_only
 from msvl.data.plan import Plan
 from msvl.data.planned_steps import Share
 from msvl.data.token_store import TokenStore
 from msvl.data.tokenise import ReportTokeniser
+from msvl.environment import die_with
 
 
 class Steps(IterableDataset):
@@ -70,7 +74,11 @@ def training_batches(
     if config.workers == 0:
         return iter(pipeline)
     loader = webdataset.WebLoader(
-        pipeline, batch_size=None, num_workers=config.workers, prefetch_factor=2, worker_init_fn=_start_worker
+        pipeline,
+        batch_size=None,
+        num_workers=config.workers,
+        prefetch_factor=2,
+        worker_init_fn=partial(_start_worker, os.getpid()),
     )
     return _plain_errors(iter(loader))
 
@@ -84,5 +92,7 @@ def _plain_errors(batches: Iterator[Batch]) -> Iterator[Batch]:
         raise DataError(sentence.removeprefix("msvl.config.errors.DataError: ")) from None
 
 
-def _start_worker(number: int) -> None:
+def _start_worker(rank_process: int, number: int) -> None:
+    obey_only(rank_process)  # before the first thread
+    die_with(rank_process)
     torch.set_num_threads(1)

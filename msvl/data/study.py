@@ -36,6 +36,13 @@ class Entry:
     """train, val or test where the source has its own split, else None."""
     payload: Any = None
     """What `Source.record` needs to read it (picklable)."""
+    order: float | None = None
+    """Sorts the studies of a patient in time (a date, a follow-up number), where that is known. The packer keeps the rank and
+    the study before, never the value itself."""
+    view: str = ""
+    """What the listing says of the view, the labels (as in `Record`) and the patient: counted before packing begins."""
+    labels: dict[str, int | None] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,8 @@ class Record:
 
     image: np.ndarray
     """[H, W] uint8 or uint16, grey, upright, bright = dense; may be smaller than the source's, see `full_size`."""
-    report: str
-    """Raw report text with its headings."""
+    report: str = ""
+    """Raw report text with its headings; empty in a source without reports."""
     view: str = "unknown"
     labels: dict[str, int | None] = field(default_factory=dict)
     """Finding -> 1 present, 0 absent, -1 uncertain, None unknown."""
@@ -55,7 +62,8 @@ class Record:
     full_size: tuple[int, int] | None = None
     """(height, width) whose pixels boxes are in, where `image` was decoded at a reduced size; None: those of `image`."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """Small JSON values to keep with the sample (sex, age, severity, ...)."""
+    """Small JSON values to keep with the sample: `sex` (M or F) and `age` (years) where the source has them, and what is its
+    own. The packer adds `study_rank` (from 0, in time) and `prior` (the study before, or None) where entries have an `order`."""
 
 
 class Source(Protocol):
@@ -65,6 +73,10 @@ class Source(Protocol):
     licence: str
     shareable: bool
     """Whether texts and images may leave the run folder (true for the phantom only)."""
+    has_reports: bool
+    """Whether its records have reports. One that says so and yields none is dropped."""
+    id_space: str
+    """Whose patient, study and image ids these are: sets cut from one collection share it, and so the hashes of its ids."""
     mask_names: tuple[str, ...]
     """Masks that records may have, in the order of their bits in the packed mask image (at most 16)."""
     prompts: dict[str, dict[str, list[str]]]

@@ -127,7 +127,7 @@ def _add(samples: list[_Sample], member: tarfile.TarInfo, tar: tarfile.TarFile) 
     content = tar.extractfile(member)
     data = content.read() if content is not None else b""
     if len(data) != member.size:
-        raise EOFError(f"the tar ends inside {member.name}")
+        raise EOFError(f"the tar ends inside sample {len(samples):,}")
     samples[-1].members[extension] = (member.offset_data, member.size, zlib.crc32(data))
     if extension in ("txt", "json"):
         samples[-1].texts[extension] = data

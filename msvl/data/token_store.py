@@ -105,9 +105,9 @@ def store_name(facts: Mapping[str, Any]) -> str:
 
 def open_store(folder: Path, facts: Mapping[str, Any]) -> TokenStore | None:
     """Map the ids that were made under these facts; None where there are none, or damaged ones (named in the log)."""
-    if not (folder / ABOUT).is_file():
-        return None
     try:
+        if not (folder / ABOUT).is_file():
+            return None
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         if about["facts"] != facts:
             raise ValueError(f"{ABOUT} tells of other ids")

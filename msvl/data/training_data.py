@@ -42,7 +42,13 @@ class TrainingData:
 
     @classmethod
     def of(cls, sets: tuple[PackedSet, ...], config: DataConfig, seed: int) -> TrainingData:
-        """Plan over open sets, in the order of `data.mix`. Raises DataError when one has no samples to train on."""
+        """Plan over open sets, in the order of `data.mix`. Raises DataError when one has no reports or no samples to train on."""
+        for packed in sets:
+            if not packed.has_reports:
+                raise DataError(
+                    f"{packed.location} has no reports, and training reads image-report pairs: pack it again with "
+                    "--reports-from-labels, or train on another set and judge on this one"
+                )
         weights = list(config.mix.values()) or [1.0]
         plan = plan_of([packed.split(config.train_split) for packed in sets], weights, config, seed)
         state = {

@@ -65,9 +65,9 @@ def verify(
             files.setdefault(index.shard_url(number), []).append((which, number))
     pause = 0.1 if sys.stderr.isatty() else 10.0  # a log is no terminal
     with ExitStack() as stack:
-        found: Iterable[list[Fault]] = map(partial(_shard_faults, indexes), files.values())
+        found: Iterable[list[Fault]] = map(partial(_shard_faults, indexes, packed.has_reports), files.values())
         if workers > 1 and sum(shard.bytes for index in indexes for shard in index.shards) > ALONE:
-            pool = stack.enter_context(WorkerPool(workers, _start_worker, (indexes, os.getpid())))
+            pool = stack.enter_context(WorkerPool(workers, _start_worker, (indexes, packed.has_reports, os.getpid())))
             found = in_order(pool, _in_worker, files.values(), ahead=4 * workers)
         for some in tqdm(
             found, total=len(files), unit="shard", desc="verifying", disable=not progress, mininterval=pause
@@ -80,16 +80,16 @@ _WORKER: dict[str, Any] = {}
 """Set once per worker process by its initializer: the indexes, too large to send with every shard."""
 
 
-def _start_worker(indexes: Sequence[SplitIndex], parent: int) -> None:
+def _start_worker(indexes: Sequence[SplitIndex], has_reports: bool, parent: int) -> None:
     end_with_parent(parent)
-    _WORKER.update(indexes=indexes)
+    _WORKER.update(indexes=indexes, has_reports=has_reports)
 
 
 def _in_worker(entries: Sequence[tuple[int, int]]) -> list[Fault]:
-    return _shard_faults(_WORKER["indexes"], entries)
+    return _shard_faults(_WORKER["indexes"], _WORKER["has_reports"], entries)
 
 
-def _shard_faults(indexes: Sequence[SplitIndex], entries: Sequence[tuple[int, int]]) -> list[Fault]:
+def _shard_faults(indexes: Sequence[SplitIndex], has_reports: bool, entries: Sequence[tuple[int, int]]) -> list[Fault]:
     """Return what is wrong with a file that is listed as these (index, shard of it)."""
     index, number = indexes[entries[0][0]], entries[0][1]
     shard = index.shards[number]
@@ -98,7 +98,7 @@ def _shard_faults(indexes: Sequence[SplitIndex], entries: Sequence[tuple[int, in
     for which, number in entries:
         # Nobody has decoded the images of tars used in place.
         if damage or indexes[which].caption is not None:
-            faults += _sample_faults(indexes[which], number)
+            faults += _sample_faults(indexes[which], number, has_reports=has_reports)
     return faults
 
 
@@ -131,12 +131,14 @@ def _compare(location: Location, size: int, sha256: str) -> str:
     return "" if digest.hexdigest() == sha256 else "its bytes are not those that were packed"
 
 
-def _sample_faults(index: SplitIndex, shard: int) -> list[Fault]:
+def _sample_faults(index: SplitIndex, shard: int, *, has_reports: bool) -> list[Fault]:
     reader = SampleReader(index)
     faults = []
     for row in index.shard_rows(shard):
         try:
-            usable_sentences(reader.meta(row), ReportConfig())
+            meta = reader.meta(row)
+            if has_reports:
+                usable_sentences(meta, ReportConfig())
             decode_image(reader.image(row))
             reader.mask(row)
         except (ValueError, KeyError, TypeError) as error:

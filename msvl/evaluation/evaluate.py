@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from msvl.config.errors import DataError
+from msvl.config.private import private_folder
 from msvl.data.config import DataConfig
 from msvl.data.evaluation_set import EvaluationSet
 from msvl.data.packed import PackedSet
@@ -113,7 +114,12 @@ def evaluate(request: Request, say: Say) -> tuple[Path, dict[str, Any]]:
     name = request.name or default_name(sets.packed.name, request)
     content = _content(name, request, sets, material, figures)
     with watch.phase("examples", "drawing examples"):
-        if config.examples:
+        if config.examples and not (request.place.run or sets.packed.shareable):
+            say(
+                "no examples: they show reports and radiographs, which go into run folders only, and this model has none"
+            )
+        elif config.examples:
+            private_folder(request.place.evaluations)
             write_examples(
                 request.place.evaluations / f"{name}-examples",
                 material,

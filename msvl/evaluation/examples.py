@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from einops import rearrange
 
+from msvl.config.private import private_folder
 from msvl.evaluation.figures import write_json
 from msvl.evaluation.maps import box_masks, contrast_to_noise, mean_iou, upsample
 from msvl.evaluation.material import Material
@@ -33,7 +34,7 @@ def write_examples(
         seed: Decides which.
         sigma: Smoothing of the maps, as in the grounding task.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     for old in folder.glob("*.png"):
         old.unlink()
     generator = np.random.default_rng(seed)

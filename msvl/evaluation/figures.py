@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from msvl.config.errors import DataError
+from msvl.config.private import private_folder
 
 CHANCE = "_chance"
 INTERVAL = "_interval"
@@ -54,7 +55,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """
     temporary = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:

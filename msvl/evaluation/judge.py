@@ -105,7 +105,7 @@ def gather_material(
     phrases = _phrases(model, tokeniser, pairs, batch_size=size)
     encoded = encode_images(model, held_out.images, batch_size=size, prompts=local, pairs=phrases, progress=progress)
     reports = None
-    if "retrieval" in config.tasks:
+    if "retrieval" in config.tasks and all(held_out.sentences):
         reports = encode_reports(model, tokeniser, held_out.sentences, batch_size=size)
     return Material(
         images=held_out.images,

@@ -1,6 +1,7 @@
 """Phrase grounding: from phrase-patch cosines to a map at image resolution, and how well it agrees with a region.
 
-P pairs of phrase and image, N patches, H and W image height and width, C channels.
+P pairs of phrase and image, N patches, H and W image height and width, C channels. Where a map is NaN the model saw
+nothing (outside the square that it was shown): such pixels take part in no figure.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
+
+from msvl.data.images import Square
 
 MIOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
 """On maps stretched to [-1, 1] per image (MaCo's `eval/metric.py`)."""
@@ -85,6 +88,24 @@ def box_masks(boxes: list[list[tuple[float, float, float, float]]], size: tuple[
     return masks
 
 
+def place_in_image(maps: Tensor, square: Square, size: tuple[int, int], *, sigma: float = 0.0) -> Tensor:
+    """Put the maps of one image back where its square was cut out; NaN outside (hi-ml's convention).
+
+    Args:
+        maps: [P, rows, columns].
+        square: The square that the model saw, in pixels of the image.
+        size: H, W of the image.
+        sigma: As in `upsample`.
+
+    Returns:
+        [P, H, W].
+    """
+    side, top, left = round(square.side), round(square.top), round(square.left)
+    placed = maps.new_full((len(maps), *size), math.nan)
+    placed[:, top : top + side, left : left + side] = upsample(maps, (side, side), sigma=sigma)
+    return placed
+
+
 def contrast_to_noise(maps: Tensor, masks: Tensor) -> Tensor:
     """Return the signed contrast-to-noise ratio (mean_in - mean_out) / sqrt(var_in + var_out) per pair.
 
@@ -98,10 +119,11 @@ def contrast_to_noise(maps: Tensor, masks: Tensor) -> Tensor:
     Returns:
         [P]; nan where a mask is empty or full.
     """
-    values = rearrange(maps, "p h w -> p (h w)").double()
-    inside = rearrange(masks, "p h w -> p (h w)").double()
-    mean_in, var_in = _moments(values, inside)
-    mean_out, var_out = _moments(values, 1 - inside)
+    seen = rearrange(maps.isfinite(), "p h w -> p (h w)")
+    values = rearrange(maps.nan_to_num(nan=0.0), "p h w -> p (h w)").double()
+    inside = rearrange(masks, "p h w -> p (h w)") & seen
+    mean_in, var_in = _moments(values, inside.double())
+    mean_out, var_out = _moments(values, (seen & ~inside).double())
     noise = torch.sqrt(var_in + var_out)
     return torch.where(noise > 1e-12, (mean_in - mean_out) / noise.clamp(min=1e-12), noise * 0)
 
@@ -115,32 +137,41 @@ def _moments(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 
 def stretch(maps: Tensor) -> Tensor:
     """Stretch each map to [-1, 1] by its own minimum and maximum; a constant map becomes -1 everywhere."""
-    low = maps.amin(dim=(1, 2), keepdim=True)
-    high = maps.amax(dim=(1, 2), keepdim=True)
+    low = maps.nan_to_num(nan=math.inf).amin(dim=(1, 2), keepdim=True)
+    high = maps.nan_to_num(nan=-math.inf).amax(dim=(1, 2), keepdim=True)
     return 2 * (maps - low) / (high - low).clamp(min=1e-12) - 1
 
 
-def mean_iou(maps: Tensor, masks: Tensor) -> Tensor:
-    """Return the intersection over union of each pair, averaged over MIOU_THRESHOLDS (MaCo's flavour).
+def threshold_ious(maps: Tensor, masks: Tensor, *, stretched: bool = True) -> Tensor:
+    """Return the intersection over union of each pair at each of MIOU_THRESHOLDS.
 
-    Each map is stretched to [-1, 1], then cut at each threshold; the mean over pairs of this is MaCo's printed mIoU.
+    Args:
+        maps: [P, H, W].
+        masks: [P, H, W] bool.
+        stretched: Stretch each map to [-1, 1] first (MaCo); False cuts the cosines themselves (BioViL).
 
     Returns:
-        [P] in [0, 1].
+        [P, thresholds] in [0, 1].
     """
-    stretched = stretch(maps)
+    values = stretch(maps) if stretched else maps
+    region = masks & maps.isfinite()
     ious = []
     for threshold in MIOU_THRESHOLDS:
-        predicted = stretched > threshold
-        intersection = (predicted & masks).sum(dim=(1, 2))
-        union = (predicted | masks).sum(dim=(1, 2))
+        predicted = values > threshold
+        intersection = (predicted & region).sum(dim=(1, 2))
+        union = (predicted | region).sum(dim=(1, 2))
         ious.append(intersection / union.clamp(min=1))
-    return torch.stack(ious).mean(dim=0)
+    return torch.stack(ious, dim=1)
+
+
+def mean_iou(maps: Tensor, masks: Tensor, *, stretched: bool = True) -> Tensor:
+    """Return `threshold_ious` averaged over the thresholds; the mean over pairs of this is MaCo's printed mIoU: [P]."""
+    return threshold_ious(maps, masks, stretched=stretched).mean(dim=1)
 
 
 def pointing_hits(maps: Tensor, masks: Tensor) -> Tensor:
     """Return per pair whether the largest value lies in the region: [P] float, shared evenly among equal maxima."""
-    values = rearrange(maps, "p h w -> p (h w)")
+    values = rearrange(maps.nan_to_num(nan=-math.inf), "p h w -> p (h w)")
     largest = values == values.amax(dim=1, keepdim=True)
     inside = rearrange(masks, "p h w -> p (h w)")
     return (largest & inside).sum(dim=1) / largest.sum(dim=1)

@@ -64,6 +64,7 @@ def write_report(run: Path) -> tuple[Path, dict[str, Any]]:
     page = render(read_run(run), results)
     path = run / "report.html"
     try:
+        path.touch(mode=0o600)  # it shows reports and radiographs
         path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise DataError(

@@ -6,7 +6,7 @@ import os
 import signal
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class StopRequest:
@@ -27,8 +27,10 @@ class StopRequest:
         return self.name is not None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._owner:  # loader processes inherit handlers
-            os._exit(128 + number)
+        if os.getpid() != self._owner:  # a loader process inherits handlers until it sets its own
+            if number == signal.SIGTERM:
+                os._exit(128 + number)
+            return
         if self.name is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.name = signal.Signals(number).name

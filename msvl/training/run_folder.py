@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from msvl.config.errors import CheckpointError
+from msvl.config.private import private_folder
 from msvl.config.save import config_to_yaml, save_config
 from msvl.training.config import PretrainConfig
 
 PACKAGES = ("torch", "deepspeed", "accelerate", "transformers", "webdataset", "wandb", "submitit", "einops", "numpy")
+COMMIT_FILE = ".commit"
+"""At the root of a snapshot of the code: the commit of the checkout that it was taken from."""
 
 
 class RunFolder:
@@ -42,10 +45,15 @@ class RunFolder:
             )
 
     def create(self) -> None:
-        """Make the folders, readable by their owner only (reports may end up in them)."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Make the folders, for their owner only (reports may end up in them).
+
+        A folder that somebody made beforehand is closed too; one of a run that goes on stays as its owner has set it.
+        """
+        private_folder(self.path)
+        if not (self.path / "run.json").is_file():
+            self.path.chmod(0o700)
         for folder in (self.checkpoints, self.logs):
-            folder.mkdir(exist_ok=True, mode=0o700)
+            private_folder(folder)
 
     def begin_attempt(self, config: PretrainConfig, *, facts: dict[str, Any], resumed_at: int) -> int:
         """Record a start in run.json and the resolved config; return the attempt's number (from 1)."""
@@ -113,6 +121,9 @@ def versions() -> dict[str, str]:
 def git_commit() -> str | None:
     """Return the checkout's commit, with '+changes' when the tree differs from it, or None outside a checkout."""
     here = Path(__file__).resolve().parent
+    snapshot = here.parents[1] / COMMIT_FILE
+    if snapshot.is_file():
+        return snapshot.read_text(encoding="utf-8").strip()
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10

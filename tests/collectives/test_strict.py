@@ -30,8 +30,15 @@ def _message(kind: str) -> str:
             gather_constant(local.double() if rank() else local)
         elif kind == "operation":
             _ = barrier() if rank() else from_rank_zero(1)
+        elif kind == "line":
+            if rank() == 0:
+                total(local)
+            else:
+                total(local + 1)
         elif kind == "strides":
-            announce("all_gather", torch.ones(3, 2).T if rank() else torch.ones(2, 3))
+            total(local.T if rank() else torch.ones(3, 2))
+        elif kind == "device":
+            total(local.to("meta") if rank() else local)
     except ClusterError as error:
         return str(error)
     finally:
@@ -50,7 +57,12 @@ def _message(kind: str) -> str:
         ("shape", ("all_gather of float32 [1, 3]", "all_gather of float32 [2, 3]")),
         ("dtype", ("all_gather of float32 [2, 3]", "all_gather of float64 [2, 3]")),
         ("operation", ("broadcast_object of object []", "barrier of object []")),
-        ("strides", ("rank 1, all_gather", "not contiguous")),
+        (
+            "line",
+            ("rank 0 calls all_reduce sum of float32 [2, 3] at", "rank 1 calls all_reduce sum of float32 [2, 3] at"),
+        ),
+        ("strides", ("rank 1, all_reduce sum of float32 [3, 2] at", "the tensor is not contiguous")),
+        ("device", ("rank 1, all_reduce sum of float32 [2, 3] at", "lies on meta, the process group serves cpu")),
     ],
 )
 def test_a_difference_is_named_on_every_rank(kind: str, words: tuple[str, str]) -> None:

@@ -182,7 +182,7 @@ def test_a_damaged_tar_gives_what_comes_before_and_is_named(
 
 def test_a_key_that_comes_twice_in_a_tar_is_named(tmp_path: Path) -> None:
     write_twice(tmp_path / "twice.tar")
-    with pytest.raises(DataError, match=r"twice\.tar: the key 000000000 comes twice: write the tar again"):
+    with pytest.raises(DataError, match=r"twice\.tar: its samples 1 and 2 have the same key: write the tar again"):
         index_tars([str(tmp_path / "twice.tar")], tmp_path / "x", IndexOptions(split="train"), progress=False)
 
 

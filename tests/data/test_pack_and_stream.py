@@ -19,7 +19,7 @@ import webdataset
 from msvl.config.errors import DataError
 from msvl.data.batch import Batch
 from msvl.data.config import AugmentConfig, DataConfig, ReportConfig
-from msvl.data.evaluation_set import UNKNOWN, EvaluationSet
+from msvl.data.evaluation_set import EvaluationSet
 from msvl.data.faults import Fill, LostSamples
 from msvl.data.images import decode_jpeg, evaluation_image, training_image
 from msvl.data.pack import PackOptions, pack
@@ -30,6 +30,7 @@ from msvl.data.reader import SampleReader
 from msvl.data.stream import training_batches
 from msvl.data.tokenise import ReportTokeniser
 from msvl.data.training_data import TrainingData
+from msvl.data.uncertainty import UNKNOWN
 from msvl.data.verify import verify
 from tests.helpers.tiny_source import TinySource
 

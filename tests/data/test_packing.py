@@ -36,6 +36,7 @@ from msvl.data.storage import open_location
 from msvl.data.study import Entry, Record
 from msvl.data.verify import verify
 from tests.helpers.packed_sets import OPTIONS, StudySource, pack_studies
+from tests.helpers.processes import children, gone
 from tests.helpers.tiny_source import TinySource
 
 PHANTOM = ["data", "pack", "phantom", "--train", "24", "--val", "4", "--test", "4", "--size", "64", "--short-side", "32",
@@ -56,17 +57,6 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("packed") / "phantom"
     subprocess.run(command(out, "--workers", "2"), check=True, capture_output=True)
     return out
-
-
-def children(process: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-
-
-def gone(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 @pytest.mark.evidence("Packing goes on after Ctrl-C or a kill and gives the same bytes", how="cpu")

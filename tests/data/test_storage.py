@@ -172,7 +172,7 @@ def test_an_s3_location_travels_to_a_fork_and_by_pickle(bucket: Location) -> Non
 @pytest.mark.parametrize("fault", ["500", "503", "reset", "stall", "truncate"])
 def test_a_passing_s3_fault_is_retried(server: ObjectServer, aws: pytest.MonkeyPatch, fault: str) -> None:
     # Only a stall needs to be waited for; the others must not run into the time-out on a loaded machine.
-    file = s3(server, aws, timeout=1.0 if fault == "stall" else 20.0)
+    file = s3(server, aws, timeout=4.0 if fault == "stall" else 20.0)
     # aiohttp itself repeats a GET once on a connection that was open before.
     server.faults = [fault, fault] if fault == "reset" else [fault]
     assert file.read_range(1000, 500) == DATA[1000:1500]

@@ -9,13 +9,16 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from msvl.data.images import Square
 from msvl.evaluation.maps import (
     box_masks,
     contrast_to_noise,
     cosine_maps,
     mean_iou,
+    place_in_image,
     pointing_hits,
     stretch,
+    threshold_ious,
     upsample,
 )
 
@@ -111,3 +114,33 @@ def test_noise_maps_have_no_contrast_on_average() -> None:
     masks[:, 2:8, 3:9] = True
     values = contrast_to_noise(torch.randn(400, 16, 16, generator=generator), masks)
     assert abs(values.mean().item()) < 4 * values.std().item() / np.sqrt(400)
+
+
+def test_ious_per_threshold_by_hand() -> None:
+    maps = torch.tensor([[[1.0, 0.34], [0.0, -1.0]]])
+    masks = torch.tensor([[[True, False], [True, False]]])
+    assert threshold_ious(maps, masks)[0].tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1 / 2, 1 / 2])
+
+
+def test_raw_cosines_can_be_cut_instead() -> None:
+    maps = torch.tensor([[[0.25, 0.12], [0.0, -0.5]]])
+    masks = torch.tensor([[[True, False], [False, False]]])
+    # Above .1 two pixels, above .2 one, above .3 none.
+    assert threshold_ious(maps, masks, stretched=False)[0].tolist() == [0.5, 1.0, 0.0, 0.0, 0.0]
+
+
+def test_a_map_lies_where_its_square_was() -> None:
+    placed = place_in_image(torch.tensor([[[1.0]]]), Square(left=1, top=0, side=2), (2, 4))
+    assert placed[0].isnan().tolist() == [[True, False, False, True]] * 2
+
+
+@pytest.mark.evidence("Pixels outside the square that the model saw take part in no grounding figure", how="cpu")
+def test_figures_are_those_of_the_square_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.rand(3, 4, 4, generator=generator)
+    square = Square(left=6, top=0, side=16)
+    wide = place_in_image(grid, square, (16, 28))
+    masks = torch.rand(3, 16, 28, generator=generator) > 0.7
+    inner, inner_masks = wide[:, :, 6:22], masks[:, :, 6:22]
+    for figure in (contrast_to_noise, mean_iou, pointing_hits):
+        assert torch.allclose(figure(wide, masks), figure(inner, inner_masks)), figure.__name__

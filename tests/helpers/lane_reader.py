@@ -14,6 +14,7 @@ from msvl.data.planned_steps import Share
 from msvl.data.stream import training_batches
 from msvl.data.tokenise import ReportTokeniser
 from msvl.data.training_data import TrainingData
+from tests.helpers.processes import descendants, wait_until_gone
 
 SEED, GLOBAL_BATCH = 5, 8
 
@@ -76,9 +77,11 @@ def run_until(run: str, config: DataConfig, *, world: int, start: int, until: in
             assert all(process.is_alive() for process in processes), "a reader died by itself"
             time.sleep(0.01)
     finally:
+        theirs = [child for process in processes for child in descendants(process.pid)]
         for process in processes:
             os.kill(process.pid, signal.SIGKILL)
             process.join()
+    wait_until_gone(theirs)
     return min(_reached(run, share, count) for share, count in zip(shares, before, strict=True)) + 1
 
 

@@ -16,6 +16,8 @@ class TinySource:
     name = "tiny"
     licence = "none"
     shareable = True
+    has_reports = True
+    id_space = "tiny"
     mask_names = ("left", "right")
     prompts: dict[str, dict[str, list[str]]] = {}
 

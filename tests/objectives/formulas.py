@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msvl.collectives.strict import Call
+
 TILE = 2**22
 """Similarities of a tile of the local scale on a device (`local_tiles.DEVICE_TILE_ELEMENTS`)."""
 SCALES = ("global", "global_sigmoid", "local", "instance", "modality", "modality_cross_sample")
@@ -42,14 +44,35 @@ def bytes_sent(scales: tuple[str, ...], shape: Shape) -> dict[str, float]:
     sums += (16 + 4 * shape.D) * len(modality)
     return {
         "embeddings of images and reports": 8 * b * c * others,
-        "their gradients": 8 * b * c * others * bool(contrasts),
+        "gradients of the embeddings": 8 * b * c * others * bool(contrasts),
         "units": 4 * b * s * c * others * ("local" in scales),
-        "their gradients ": 4 * b * s * c * others * ("local" in scales),
+        "gradients of the units": 4 * b * s * c * others * ("local" in scales),
         "identities": 40 * b * others,
         "which units are filled": b * s * others,
         "log-sum-exps of reports, and their gradients": 8 * b * others * len(two_way),
         "sums of metrics and counts": 2 * sums * others / shape.W,
     }
+
+
+def sent_by_kind(calls: list[Call], shape: Shape) -> dict[str, float]:
+    """Return what recorded calls sent, by the kinds of `bytes_sent`: told apart by operation, dtype and shape."""
+    pair, units = (2, shape.C), (shape.S, shape.C)
+    kinds = {
+        ("all_gather", "float32", pair): "embeddings of images and reports",
+        ("reduce_scatter", "float32", pair): "gradients of the embeddings",
+        ("all_gather", "float32", units): "units",
+        ("reduce_scatter", "float32", units): "gradients of the units",
+        ("all_gather", "int64", (5,)): "identities",
+        ("all_gather", "uint8", (shape.S,)): "which units are filled",
+        ("all_to_all", "float32", ()): "log-sum-exps of reports, and their gradients",
+    }
+    found: dict[str, float] = {}
+    for call in calls:
+        operation = call.operation.partition(" ")[0]
+        sums = operation == "all_reduce"
+        kind = "sums of metrics and counts" if sums else kinds[operation, call.dtype, call.shape[1:]]
+        found[kind] = found.get(kind, 0) + call.sent(shape.W)
+    return found
 
 
 def peak_bytes(scale: str, shape: Shape) -> float:

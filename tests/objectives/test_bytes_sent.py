@@ -9,8 +9,8 @@ from msvl.collectives.strict import recording
 from msvl.collectives.world import rank, world_size
 from msvl.objectives.config import ObjectivesConfig
 from msvl.objectives.total import Objectives
+from msvl.training.gradcheck.made_up import Sizes, make_embeddings, make_ids, rows_of, trainable
 from tests.helpers.ranks import run_ranks
-from tests.objectives.batches import Sizes, make_embeddings, make_ids, rows_of, trainable
 from tests.objectives.formulas import Shape, bytes_sent
 from tests.objectives.test_traced import CONFIGS, OFF, TOGETHER
 
@@ -20,11 +20,11 @@ SIZES = Sizes()
 def sent(name: str) -> float:
     """Collective. Return the bytes that this rank sends in one step."""
     rows = torch.arange(rank(), SIZES.pairs, world_size())
-    embeddings, _ = trainable(rows_of(make_embeddings(SIZES), rows))  # type: ignore[arg-type]
+    embeddings, _ = trainable(rows_of(make_embeddings(SIZES), rows))
     ids = rows_of(make_ids(SIZES.pairs, "some"), rows)
     objectives = Objectives(ObjectivesConfig.model_validate(OFF | CONFIGS[name]), channels=SIZES.channels, seed=0)
     with recording() as calls:
-        objectives(embeddings, ids, 0)["total"].backward()  # type: ignore[arg-type]
+        objectives(embeddings, ids, 0)["total"].backward()
     return sum(call.sent(world_size()) for call in calls)
 
 

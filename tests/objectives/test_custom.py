@@ -11,7 +11,7 @@ from msvl.config.errors import ConfigError
 from msvl.objectives.config import ObjectivesConfig
 from msvl.objectives.scale import ScaleOutput, StepContext
 from msvl.objectives.total import Objectives
-from tests.objectives.batches import Sizes, make_embeddings, make_ids, trainable
+from msvl.training.gradcheck.made_up import Sizes, make_embeddings, make_ids, trainable
 
 
 class Distance(nn.Module):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from msvl.objectives.gathering import gather_embeddings
+from msvl.training.gradcheck.made_up import DUPLICATES, Sizes, make_embeddings, make_ids
 from tests.helpers.reference import allowed_pairs
-from tests.objectives.batches import DUPLICATES, Sizes, make_embeddings, make_ids
 from tests.objectives.one_rank import as_lists
 
 SIZES = Sizes()

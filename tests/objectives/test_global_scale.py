@@ -11,8 +11,8 @@ from torch.func import functional_call
 
 from msvl.objectives.config import GlobalScaleConfig
 from msvl.objectives.global_scale import GlobalScale
+from msvl.training.gradcheck.made_up import Sizes, make_embeddings, make_ids, rows_of, trainable
 from tests.helpers import reference
-from tests.objectives.batches import Sizes, make_embeddings, make_ids, rows_of, trainable
 from tests.objectives.one_rank import as_lists, close, make_context, run_scale
 
 SIZES = Sizes()

@@ -13,8 +13,8 @@ from torch.func import functional_call
 from msvl.models.noise import hash_uniform
 from msvl.objectives.config import InstanceScaleConfig
 from msvl.objectives.instance_scale import InstanceScale, draw_negatives
+from msvl.training.gradcheck.made_up import Sizes, make_embeddings, make_ids, trainable
 from tests.helpers import reference
-from tests.objectives.batches import Sizes, make_embeddings, make_ids, trainable
 from tests.objectives.one_rank import as_lists, close, make_context, run_scale
 
 SIZES = Sizes()

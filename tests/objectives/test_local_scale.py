@@ -12,8 +12,8 @@ from torch import Tensor
 from msvl.objectives.config import LocalScaleConfig
 from msvl.objectives.local_alignment import matching_scores
 from msvl.objectives.local_scale import LocalScale
+from msvl.training.gradcheck.made_up import Sizes, make_embeddings, make_ids, trainable
 from tests.helpers import reference
-from tests.objectives.batches import Sizes, make_embeddings, make_ids, trainable
 from tests.objectives.one_rank import as_lists, close, make_context, run_scale
 
 SIZES = Sizes(pairs=6)

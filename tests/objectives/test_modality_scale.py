@@ -12,8 +12,8 @@ from torch.func import functional_call
 from msvl.models.outputs import Embeddings
 from msvl.objectives.config import ModalityScaleConfig
 from msvl.objectives.modality_scale import ModalityScale
+from msvl.training.gradcheck.made_up import Sizes, leaves, make_embeddings, make_ids, trainable, with_leaves
 from tests.helpers import reference
-from tests.objectives.batches import Sizes, leaves, make_embeddings, make_ids, trainable, with_leaves
 from tests.objectives.one_rank import as_lists, close, make_context, run_scale
 
 SIZES = Sizes()

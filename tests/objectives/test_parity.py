@@ -12,7 +12,7 @@ from msvl.models.outputs import Reconstruction
 from msvl.models.text_decoder import TextDecoder
 from msvl.objectives.config import ModalityScaleConfig
 from msvl.objectives.modality_scale import ModalityScale
-from tests.objectives.batches import Sizes, make_embeddings, make_ids
+from msvl.training.gradcheck.made_up import Sizes, make_embeddings, make_ids
 from tests.objectives.one_rank import run_scale
 
 PAIRS, PATCH, GRID, LENGTH, VOCABULARY = 5, 4, 4, 9, 23

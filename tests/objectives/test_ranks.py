@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from msvl.collectives.reduce import mean
 from msvl.collectives.world import rank, world_size
 from msvl.objectives.config import ObjectivesConfig
 from msvl.objectives.gathering import gather_embeddings
 from msvl.objectives.scale import StepContext
 from msvl.objectives.total import Objectives
+from msvl.training.gradcheck.made_up import DUPLICATES, Sizes, make_embeddings, make_ids, rows_of
+from msvl.training.gradcheck.suite import STEPS, measure_objectives
 from tests.helpers.ranks import run_ranks
-from tests.objectives.batches import DUPLICATES, Sizes, make_embeddings, make_ids, rows_of, trainable
 
 OFF = {name: {"weight": 0} for name in ("global", "local", "instance", "modality")}
 SCALES: dict[str, dict[str, Any]] = {
@@ -47,43 +47,27 @@ SCALES: dict[str, dict[str, Any]] = {
     },
 }
 CASES = [(scale, duplicates) for scale in SCALES for duplicates in DUPLICATES]
-STEPS = {"none": 0, "some": 5, "lonely": 8}
 
 
-def losses_and_gradients(scale: str, duplicates: str) -> dict[str, dict[str, Tensor]]:
-    """Collective. Compute this rank's share: rows r, r + W, ... of the global batch, as the data stream deals them.
-
-    Gradients are averaged over ranks, as DDP and ZeRO do.
-    """
-    sizes = Sizes()
-    whole, ids = make_embeddings(sizes), make_ids(sizes.pairs, duplicates)
-    rows = torch.arange(rank(), sizes.pairs, world_size())
-    share, tensors = trainable(rows_of(whole, rows))
-    own_ids = rows_of(ids, rows)
-    torch.manual_seed(3)  # the head's weights: the same on every rank, as after the engine's broadcast
-    objectives = Objectives(ObjectivesConfig(**{**OFF, **SCALES[scale]}), channels=sizes.channels, seed=1)
-    values = objectives(share, own_ids, STEPS[duplicates])
-    values["total"].backward()
-    embeddings = {}
-    for name, tensor in tensors.items():
-        gradient = torch.zeros(sizes.pairs, *tensor.shape[1:])
-        if tensor.grad is not None:
-            gradient[rows] = tensor.grad
-        embeddings[name] = mean(gradient)
-    parameters = {name: mean(parameter.grad) for name, parameter in objectives.named_parameters()}
+def losses_and_gradients(scale: str, duplicates: str) -> dict[str, Any]:
+    """Collective. Compute this rank's share of what `gradcheck.suite` measures of anybody's objective."""
+    tree = {**OFF, **SCALES[scale]}
+    found = measure_objectives(tree, duplicates)
     return {
-        "values": {name: mean(value) for name, value in values.items()},
-        "gradients": embeddings | parameters,
-        "negatives": _negatives(objectives, share, own_ids, rows, step=STEPS[duplicates]),
+        "values": found.losses,
+        "gradients": found.gradients["total"],
+        "negatives": _negatives(tree, duplicates) if scale == "instance" else {},
     }
 
 
-def _negatives(objectives: Objectives, share: Any, ids: Any, rows: Tensor, *, step: int) -> dict[str, Tensor]:
+def _negatives(tree: dict[str, Any], duplicates: str) -> dict[str, Tensor]:
     """Return sample ids: for every anchor of this rank, by id, what was drawn for it (-1 for nothing)."""
-    if "instance" not in objectives.weights:
-        return {}
+    sizes = Sizes()
+    rows = torch.arange(rank(), sizes.pairs, world_size())
+    share, ids = rows_of(make_embeddings(sizes), rows), rows_of(make_ids(sizes.pairs, duplicates), rows)
+    objectives = Objectives(ObjectivesConfig(**tree), channels=sizes.channels, seed=1)
     gathered = gather_embeddings(share, ids, sentences=False)
-    context = StepContext(embeddings=share, ids=ids, gathered=gathered, step=step)
+    context = StepContext(embeddings=share, ids=ids, gathered=gathered, step=STEPS[duplicates])
     drawn = objectives.scales["instance_scale"].negatives(context)
     return {
         f"{number}/{int(ids.sample[i])}": torch.where(valid[i], gathered.ids.sample[chosen[i]], -1)
@@ -92,12 +76,12 @@ def _negatives(objectives: Objectives, share: Any, ids: Any, rows: Tensor, *, st
     }
 
 
-def every_case() -> dict[tuple[str, str], dict[str, dict[str, Tensor]]]:
+def every_case() -> dict[tuple[str, str], dict[str, Any]]:
     return {case: losses_and_gradients(*case) for case in CASES}
 
 
 @cache
-def computed(world: int) -> list[dict[tuple[str, str], dict[str, dict[str, Tensor]]]]:
+def computed(world: int) -> list[dict[tuple[str, str], dict[str, Any]]]:
     return [every_case()] if world == 1 else run_ranks(world, every_case)
 
 

@@ -8,10 +8,18 @@ from typing import Any
 import pytest
 import torch
 
-from msvl.data.batch import SampleIds
 from msvl.objectives.config import ObjectivesConfig
 from msvl.objectives.total import OBJECTIVES, Objectives
-from tests.objectives.batches import Sizes, leaves, make_embeddings, make_ids, rows_of, trainable, with_leaves
+from msvl.training.gradcheck.made_up import (
+    Sizes,
+    leaves,
+    make_embeddings,
+    make_ids,
+    on_meta,
+    rows_of,
+    trainable,
+    with_leaves,
+)
 
 SIZES = Sizes()
 NAMES = ("global", "local", "instance", "modality")
@@ -106,15 +114,6 @@ def test_no_parameter_is_zero_dimensional() -> None:
 
 
 def test_forward_reads_no_value_back_to_the_host() -> None:
-    embeddings, ids = make_embeddings(SIZES), make_ids(SIZES.pairs, "some")
-    meta = with_leaves(embeddings, {name: value.to("meta") for name, value in leaves(embeddings).items()})
-    assert meta.reconstruction is not None
-    parts = replace(
-        meta.reconstruction,
-        patch_target=meta.reconstruction.patch_target.to("meta"),
-        token_labels=meta.reconstruction.token_labels.to("meta"),
-    )
-    meta = replace(meta, sentence_mask=embeddings.sentence_mask.to("meta"), reconstruction=parts)
-    moved = replace(ids, **{name: getattr(ids, name).to("meta") for name in SampleIds.__dataclass_fields__})
-    losses = build().to("meta")(meta, moved, 0)
+    embeddings, ids = on_meta(make_embeddings(SIZES)), on_meta(make_ids(SIZES.pairs, "some"))
+    losses = build().to("meta")(embeddings, ids, 0)
     assert all(value.is_meta for value in losses.values())

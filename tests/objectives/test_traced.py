@@ -1,26 +1,27 @@
 """All objectives traced on the `meta` device at cluster size: no value is looked at, bytes and memory are the formulas'.
 
-torch's fake process group lets one process be rank 0 of 512. A meta tensor has no values, so anything that needs one
+torch's fake process group lets one process be one of 512 ranks. A meta tensor has no values, so anything that needs one
 (.item(), a mask used as an index) raises here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import pytest
 import torch
-import torch.distributed as dist
+from _pytest.mark.structures import ParameterSet
 from torch import Tensor
-from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from benchmarks.one_rank import ranks
 from msvl.collectives.strict import recording
 from msvl.data.batch import SampleIds
 from msvl.models.outputs import Embeddings, Reconstruction
 from msvl.objectives.config import ObjectivesConfig
 from msvl.objectives.total import Objectives
 from tests.helpers.live_memory import LiveMemory
-from tests.objectives.formulas import Shape, bytes_sent, peak_bytes
+from tests.objectives.formulas import Shape, bytes_sent, peak_bytes, sent_by_kind
 
 CONFIGS = {
     "global": {"global": {"weight": 1}},
@@ -33,20 +34,15 @@ CONFIGS = {
 }
 OFF = {name: {"weight": 0} for name in ("global", "local", "instance", "modality")}
 TOGETHER = ("global", "local", "instance", "modality_cross_sample")
-VIT_B_16 = {"b": 32, "C": 768, "N": 196, "S": 12, "D": 256}
-VIT_B_14_AT_518 = {"b": 32, "C": 768, "N": 1369, "S": 12, "D": 196}
-WORDS = {"b": 32, "C": 768, "N": 196, "S": 96, "D": 256}
+SIZES = {
+    "196-patches": {"C": 768, "N": 196, "S": 12, "D": 256},
+    "1369-patches": {"C": 768, "N": 1369, "S": 12, "D": 196},
+    "words": {"C": 768, "N": 196, "S": 96, "D": 256},
+}
+"""ViT-B/16 at 224 px, ViT-B/14 at 518 px, and words as units."""
 WORLDS = (8, 64, 512)
 TOLERANCE = 0.04
 """Of the peak: the formulas name what grows with the batch, not every scalar and metric."""
-
-
-@pytest.fixture
-def world(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Be rank 0 of so many."""
-    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=request.param)
-    yield request.param
-    dist.destroy_process_group()
 
 
 def share(shape: Shape) -> tuple[Embeddings, SampleIds]:
@@ -76,14 +72,14 @@ def share(shape: Shape) -> tuple[Embeddings, SampleIds]:
     return embeddings, SampleIds(sample=whole, text=whole, read=whole, study=whole, patient=whole)
 
 
-def traced(name: str, shape: Shape) -> tuple[float, int]:
-    """Run forward and backward; return the bytes sent and the peak of memory."""
+def traced(name: str, shape: Shape) -> tuple[dict[str, float], int]:
+    """Run forward and backward; return the bytes sent by kind of message, and the peak of memory."""
     embeddings, ids = share(shape)
     objectives = Objectives(ObjectivesConfig.model_validate(OFF | CONFIGS[name]), channels=shape.C, seed=0).to("meta")
     with recording() as calls, LiveMemory() as memory:
         objectives(embeddings, ids, 0)["total"].backward()
     assert embeddings.patches.grad is not None or "local" not in CONFIGS[name]
-    return sum(call.sent(shape.W) for call in calls), memory.peak
+    return sent_by_kind(calls, shape), memory.peak
 
 
 @pytest.mark.evidence(
@@ -103,23 +99,35 @@ def test_no_value_is_looked_at(name: str, duplicates: str) -> None:
 
 
 @pytest.mark.evidence(
-    "Bytes sent per step at 8, 64 and 512 ranks are those of the formulas in docs/scaling.md", how="traced"
+    "Bytes per collective at 8, 64 and 512 ranks are those of the formulas in docs/scaling.md", how="traced"
 )
-@pytest.mark.parametrize("world", WORLDS, indirect=True)
+@pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_bytes_sent_are_those_of_the_formulas(world: int, name: str) -> None:
-    shape = Shape(W=world, **VIT_B_16)
-    sent, _ = traced(name, shape)
-    assert sent == pytest.approx(sum(bytes_sent(TOGETHER if name == "all" else (name,), shape).values()), rel=1e-12)
+    shape = Shape(b=32, W=world, **SIZES["196-patches"])
+    with ranks(world):
+        sent, _ = traced(name, shape)
+    expected = bytes_sent(TOGETHER if name == "all" else (name,), shape)
+    assert sent == pytest.approx({kind: size for kind, size in expected.items() if size}, rel=1e-12)
+
+
+def memory_cases() -> Iterator[ParameterSet]:
+    """Yield ranks, pairs per rank, sizes and loss; the largest take half a minute each, and CI takes 4 pairs there."""
+    for world, sizes, name in product(WORLDS, SIZES, CONFIGS):
+        if name == "modality":
+            continue
+        large = world == 512 and sizes != "196-patches" and name in ("local", "all")
+        if large:
+            yield pytest.param(world, 4, sizes, name)
+        yield pytest.param(world, 32, sizes, name, marks=[pytest.mark.slow] * large)
 
 
 @pytest.mark.evidence(
     "Peak memory of the losses at 8, 64 and 512 ranks is that of the formulas in docs/scaling.md", how="traced"
 )
-@pytest.mark.parametrize("world", WORLDS, indirect=True)
-@pytest.mark.parametrize("sizes", [VIT_B_16, VIT_B_14_AT_518, WORDS], ids=["196-patches", "1369-patches", "words"])
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "modality"])
-def test_peak_memory_is_that_of_the_formulas(world: int, sizes: dict[str, int], name: str) -> None:
-    shape = Shape(W=world, **sizes)
-    _, peak = traced(name, shape)
+@pytest.mark.parametrize(("world", "pairs", "sizes", "name"), memory_cases())
+def test_peak_memory_is_that_of_the_formulas(world: int, pairs: int, sizes: str, name: str) -> None:
+    shape = Shape(b=pairs, W=world, **SIZES[sizes])
+    with ranks(world):
+        _, peak = traced(name, shape)
     assert peak == pytest.approx(peak_bytes(name, shape), rel=TOLERANCE)

@@ -36,6 +36,8 @@ class PhantomSource:
     name = "phantom"
     licence = "Apache-2.0 (synthetic)"
     shareable = True
+    has_reports = True
+    id_space = "phantom"
     findings = FINDINGS
     prompts = PROMPTS
     """Held-out prompts for zero-shot classification."""

@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from msvl.config.errors import DataError
-from msvl.data.images import read_reduced
+from msvl.data.csv_table import CELL_LIMIT, not_utf8, what_is_there
+from msvl.data.image_files import add_window, check_window, read_radiograph
+from msvl.data.label_states import label_state
+from msvl.data.shown import shown_cell
 from msvl.data.study import Entry, Record
 
 logger = logging.getLogger(__name__)
@@ -50,20 +53,34 @@ class TableColumns:
 class TableSource:
     """Radiographs named in a table."""
 
+    has_reports = True
     mask_names: tuple[str, ...] = ()
 
     def __init__(
         self, images: Path, table: Path, columns: TableColumns, *, name: str = "table", licence: str = "not stated",
-        shareable: bool = False, decode_at_least: int = 0,
+        shareable: bool = False, id_space: str | None = None, decode_at_least: int = 0, window: int = 1,
     ) -> None:  # fmt: skip
-        """Name files and columns; `decode_at_least` is the short side in pixels that JPEGs may be reduced to, 0 the whole."""
+        """Name files and columns.
+
+        Args:
+            images: Folder that image names are relative to.
+            table: CSV, TSV or JSON lines.
+            columns: Which column holds what.
+            name: Of the data set.
+            licence: Of the data set.
+            shareable: Whether its texts and images may leave the run folder.
+            id_space: Who numbers the patients; None takes the name.
+            decode_at_least: Short side in pixels that JPEGs may be reduced to, 0 the whole.
+            window: Which window of a DICOM file is applied, 0 for none.
+        """
         if not images.is_dir():
             raise DataError(f"--images {images}: there is no such folder")
         if not table.is_file():
             raise DataError(f"--reports {table}: there is no such file")
         self.name, self.licence, self.shareable = name, licence, shareable
+        self.id_space = id_space or name
         self._images, self._table, self._columns = images, table, columns
-        self._decode_at_least = decode_at_least
+        self._decode_at_least, self._window = decode_at_least, window
         self.prompts: dict[str, dict[str, list[str]]] = {}
         self._findings: list[str] = []
 
@@ -73,6 +90,7 @@ class TableSource:
             "table": self._table.name,
             "bytes": self._table.stat().st_size,
             "columns": _plain(asdict(self._columns)),
+            "window": self._window,
         }
 
     def entries(self) -> list[Entry]:
@@ -99,7 +117,9 @@ class TableSource:
             raise DataError(f"{entry.where}: the report is empty")
         if self._columns.views and row["view"].lower() not in self._columns.views:
             raise DataError(f"{entry.where}: its view is not among --views")
-        image, full_size = read_reduced(self._images / entry.image, entry.where, self._decode_at_least)
+        image, full_size, _ = read_radiograph(
+            self._images / entry.image, entry.where, at_least=self._decode_at_least, window=self._window
+        )
         return Record(
             image=image,
             full_size=full_size,
@@ -136,7 +156,7 @@ class TableSource:
         if column.category:
             value = str(row[column.category]).strip() if _filled(row, column.category) else None
             return {name: None if value is None else int(name == value) for name in self._findings}
-        return {name: _label(where, name, row[name]) for name in column.labels}
+        return {name: label_state("" if row[name] is None else str(row[name]), where, name) for name in column.labels}
 
     def _split(self, where: str, row: dict[str, Any]) -> str | None:
         column = self._columns.split
@@ -146,7 +166,7 @@ class TableSource:
         names = {"train": "train", "training": "train", "val": "val", "valid": "val", "validate": "val", "validation": "val",
                  "dev": "val", "test": "test"}  # fmt: skip
         if value not in names:
-            raise DataError(f"{where}: split '{value}' in column '{column}'; expected train, val or test")
+            raise DataError(f"{where}: split {shown_cell(value)} in column '{column}'; expected train, val or test")
         return names[value]
 
     def _check_columns(self, present: set[str]) -> None:
@@ -159,7 +179,7 @@ class TableSource:
         for name in wanted:
             if name not in present:
                 close = difflib.get_close_matches(name, sorted(present), n=1)
-                hint = f"did you mean '{close[0]}'?" if close else f"columns are {', '.join(sorted(present))}"
+                hint = f"did you mean '{close[0]}'?" if close else what_is_there(sorted(present))
                 raise DataError(f"{self._table}: there is no column '{name}': {hint}")
 
 
@@ -179,7 +199,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--category-column", help="column with one finding's name per row")
     parser.add_argument("--name", default="table", help="name of the data set (default: table)")
     parser.add_argument("--licence", default="not stated", help="its licence, for manifest and model card")
+    parser.add_argument(
+        "--id-space",
+        metavar="NAME",
+        help="who numbers the patients: sets packed with the same one are compared by patient (default: --name)",
+    )
     parser.add_argument("--shareable", action="store_true", help="its texts and images may leave the run folder")
+    add_window(parser)
 
 
 def from_arguments(arguments: argparse.Namespace) -> TableSource:
@@ -211,7 +237,8 @@ def from_arguments(arguments: argparse.Namespace) -> TableSource:
     )
     return TableSource(
         arguments.images, arguments.reports, columns, name=arguments.name, licence=arguments.licence,
-        shareable=arguments.shareable, decode_at_least=arguments.short_side,
+        shareable=arguments.shareable, id_space=arguments.id_space, decode_at_least=arguments.short_side,
+        window=check_window(arguments.window),
     )  # fmt: skip
 
 
@@ -220,16 +247,13 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         text = table.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        line = table.read_bytes()[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{table}, line {line}: this is not UTF-8; convert it first: iconv -f latin1 -t utf-8 {table.name} > utf8.csv"
-        ) from error
+        raise not_utf8(table) from error
     if table.suffix in (".jsonl", ".ndjson"):
         yield from _json_rows(table, text)
         return
     if table.suffix not in (".csv", ".tsv"):
         raise DataError(f"{table}: expected a name that ends in .csv, .tsv or .jsonl")
-    csv.field_size_limit(1 << 24)
+    csv.field_size_limit(CELL_LIMIT)
     reader = csv.DictReader(text.splitlines(keepends=True), delimiter="\t" if table.suffix == ".tsv" else ",")
     for number, row in enumerate(reader, start=2):
         if None in row or None in row.values():
@@ -255,15 +279,6 @@ def _json_rows(table: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 def _filled(row: dict[str, Any], column: str) -> bool:
     value = row.get(column)
     return value is not None and str(value).strip().lower() not in ("", "nan", "none", "null")
-
-
-def _label(where: str, name: str, value: Any) -> int | None:
-    text = str(value).strip().lower() if value is not None else ""
-    known: dict[str, int | None] = {"": None, "nan": None, "none": None, "1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1,
-                                    "true": 1, "false": 0, "yes": 1, "no": 0}  # fmt: skip
-    if text not in known:
-        raise DataError(f"{where}: label '{value}' in column '{name}'; expected 1, 0, -1 or blank")
-    return known[text]
 
 
 def _plain(value: Any) -> Any:

@@ -46,7 +46,7 @@ def parameter_groups(names: list[str]) -> dict[str, str]:
     }  # fmt: skip
     groups = {}
     for name in names:
-        last = "logit scales" if "logit_scale" in name or name.endswith("bias_scale") else "heads of the losses"
+        last = "logit scales" if "logit_scale" in name or name.endswith("global_scale.bias") else "heads of the losses"
         groups[name] = next((group for prefix, group in known.items() if name.startswith(prefix)), last)
     return groups
 
@@ -68,19 +68,14 @@ def measure(tree: dict[str, Any], pairs: int, broken: str | None) -> Measured:
         broken: A mistake to make, or None.
     """
     config = check_config(tree, PretrainConfig, where="gradcheck")
-    torch.manual_seed(config.train.seed)
-    data = config.data
-    model = build_model(config.model, image_size=data.image_size, target_scale=data.target_scale, tokeniser=_Vocabulary(),
-                        pixel_mean=0.5, pixel_std=0.25)  # fmt: skip
-    objectives = Objectives(config.objectives, channels=config.model.channels, seed=config.train.seed)
-    module = PretrainModule(model, objectives, seed=config.train.seed)
+    module = build_module(config)
     rows = torch.arange(rank(), pairs, world_size())
     share = _rows(made_up_batch(config, pairs), rows)
     gradients: dict[str, dict[str, Tensor]] = {}
     losses: dict[str, float] = {}
     with mistake(broken if world_size() > 1 else None):
         values = module(share)
-        names = [name for name in (*objectives.weights, "total") if values[name].requires_grad]
+        names = [name for name in (*module.objectives.weights, "total") if values[name].requires_grad]
         found = {}
         for name in names:
             module.zero_grad()
@@ -90,6 +85,16 @@ def measure(tree: dict[str, Any], pairs: int, broken: str | None) -> Measured:
         gradients[name] = {key: mean(gradient) for key, gradient in found[name].items()}
         losses |= mean_of({name: values[name]})
     return Measured(losses=losses, gradients=gradients)
+
+
+def build_module(config: PretrainConfig) -> PretrainModule:
+    """Return the configured model and objectives, with the weights that the run's seed gives."""
+    torch.manual_seed(config.train.seed)
+    data = config.data
+    model = build_model(config.model, image_size=data.image_size, target_scale=data.target_scale, tokeniser=_Vocabulary(),
+                        pixel_mean=0.5, pixel_std=0.25)  # fmt: skip
+    objectives = Objectives(config.objectives, channels=config.model.channels, seed=config.train.seed)
+    return PretrainModule(model, objectives, seed=config.train.seed)
 
 
 def made_up_batch(config: PretrainConfig, pairs: int) -> Batch:

@@ -75,11 +75,14 @@ def _serve(
     import torch
     import torch.distributed as dist
 
+    from msvl.collectives.strict import check_collectives
+
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
     dist.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=world, timeout=timedelta(minutes=minutes)
     )
     try:
+        check_collectives(True)
         answer = (True, function(*arguments))
     except MsvlError as error:
         answer = (False, error)

@@ -13,6 +13,7 @@ import pytest
 from msvl.config.errors import DataError
 from msvl.data.pack import PackOptions, pack
 from msvl.data.packed import PackedSet
+from msvl.data.phantom.miniatures.dicom_files import write_dicom
 from msvl.data.reader import SampleReader
 from msvl.data.sources.table import TableColumns, TableSource
 from tests.helpers.runs import execute
@@ -51,6 +52,16 @@ def test_tab_separated_and_json_lines(tmp_path: Path) -> None:
     assert [entry.image for entry in rows] == ["a.png", "b.png"]
 
 
+def test_dicom_files_of_ones_own(tmp_path: Path) -> None:
+    deep = (np.arange(1600).reshape(40, 40) * 2).astype(np.uint16)
+    write_dicom(tmp_path / "d.dcm", deep, bits=12, WindowCenter=900, WindowWidth=400)
+    text = "image,report\nd.dcm,Clear lungs today.\n"
+    table = source(tmp_path, text)
+    assert table.record(table.entries()[0]).image[0, 0] == table.record(table.entries()[0]).image[5, 0]
+    bare = TableSource(tmp_path, tmp_path / "reports.csv", TableColumns(), window=0)
+    assert np.array_equal(bare.record(bare.entries()[0]).image, deep)
+
+
 def test_sections_in_columns_of_their_own(tmp_path: Path) -> None:
     text = "image,f,i\na.png,Clear lungs.,No acute disease.\nb.png,nan,Normal chest.\nc.png,,\n"
     table = source(tmp_path, text, report=None, sections={"findings": "f", "impression": "i"})
@@ -83,9 +94,13 @@ def test_one_category_per_row(tmp_path: Path) -> None:
         (
             "image,report,e\na.png,x,maybe\n",
             {"labels": ("e",)},
-            "row 2: label 'maybe' in column 'e'; expected 1, 0, -1",
+            "row 2: label a text of 5 characters in column 'e'; expected 1, 0, -1",
         ),
-        ("image,report,s\na.png,x,third\n", {"split": "s"}, "row 2: split 'third' in column 's'; expected train, val"),
+        (
+            "image,report,s\na.png,x,third\n",
+            {"split": "s"},
+            "row 2: split a text of 5 characters in column 's'; expected train, val",
+        ),
         ("image,report\na.png,\xe9t\xe9\n".encode("latin1"), {}, r"line 2: this is not UTF-8; convert it first: iconv"),
     ],
 )

@@ -15,11 +15,11 @@ import yaml
 from tests.helpers.runs import ROOT
 
 
-def block(language: str) -> str:
-    """Return the code block of that language on the page."""
+def block(language: str, word: str = "") -> str:
+    """Return the first code block of that language on the page that has the word in it."""
     page = (ROOT / "docs" / "objectives.md").read_text(encoding="utf-8")
-    (found,) = re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
-    return found
+    found: list[str] = re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
+    return next(code for code in found if word in code)
 
 
 @pytest.mark.ranks

@@ -30,6 +30,16 @@ def test_the_shipped_objectives_are_exact_on_four_ranks(tmp_path: Path) -> None:
     assert {line["group"] for line in stored["lines"]} >= {"image encoder", "text encoder", "projections", "decoders"}
 
 
+@pytest.mark.evidence("`msvl gradcheck` finds the sigmoid loss exact on 2 ranks, scale and bias included", how="gloo")
+def test_the_sigmoid_loss_is_exact(tmp_path: Path) -> None:
+    words = ("--shrink", "--ranks", "2", "--out", str(tmp_path / "g.json"))
+    only = [f"objectives.{scale}.weight=0" for scale in ("local", "instance", "modality")]
+    done = gradcheck(CONFIG, *words, *only, "objectives.global.loss=sigmoid", "objectives.global.temperature=0.1")
+    assert done.code == 0, done.output
+    lines = [line for line in json.loads((tmp_path / "g.json").read_text())["lines"] if line["loss"] == "global"]
+    assert {line["group"] for line in lines} >= {"image encoder", "text encoder", "logit scales"}
+
+
 @pytest.mark.evidence("`msvl gradcheck --break` runs popular mistakes and finds each", how="gloo")
 @pytest.mark.parametrize(
     ("mistake", "words"),

@@ -1,11 +1,13 @@
-"""A made-up global batch, and a rank's share of it.
+"""A made-up global batch of embeddings, and a rank's share of it: what an objective is checked on without a model.
 
 Ragged reports (1 to S sentences, padded), unequal numbers of masked tokens, and duplicates as asked for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,12 +15,15 @@ from torch import Tensor
 from msvl.data.batch import SampleIds
 from msvl.models.outputs import Embeddings, Reconstruction
 
+AnyPart = TypeVar("AnyPart")
 DUPLICATES = ("none", "some", "lonely")
 """'some': pairs that share text, study or patient; 'lonely': one pair shares text or patient with every other."""
 
 
 @dataclass(frozen=True)
 class Sizes:
+    """Of a made-up batch."""
+
     pairs: int = 8
     channels: int = 6
     patches: int = 9
@@ -30,6 +35,7 @@ class Sizes:
 
 
 def make_ids(pairs: int, duplicates: str) -> SampleIds:
+    """Return identities of which so many are equal as a word of DUPLICATES says."""
     sample = torch.arange(pairs) * 7919 + 2**40
     text, study, patient, read = sample + 1, sample + 2, sample + 3, sample + 4
     if duplicates == "some":
@@ -107,13 +113,22 @@ def trainable(embeddings: Embeddings) -> tuple[Embeddings, dict[str, Tensor]]:
     return with_leaves(embeddings, found), found
 
 
-def rows_of(value: object, rows: Tensor) -> object:
-    """Return the given rows of every tensor of a dataclass."""
+def rows_of(part: AnyPart, rows: Tensor) -> AnyPart:
+    """Return embeddings or identities of the given pairs."""
+    return _each_tensor(part, lambda value: value[rows])
+
+
+def on_meta(part: AnyPart) -> AnyPart:
+    """Return embeddings or identities without values; what is floating point takes gradients."""
+    return _each_tensor(part, lambda value: value.detach().to("meta").requires_grad_(value.is_floating_point()))
+
+
+def _each_tensor(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
     changed = {}
-    for item in fields(value):  # type: ignore[arg-type]
-        part = getattr(value, item.name)
-        if isinstance(part, Tensor):
-            changed[item.name] = part[rows]
-        elif isinstance(part, Reconstruction):
-            changed[item.name] = rows_of(part, rows)
-    return replace(value, **changed)  # type: ignore[type-var]
+    for item in fields(part):
+        value = getattr(part, item.name)
+        if isinstance(value, Tensor):
+            changed[item.name] = change(value)
+        elif is_dataclass(value):
+            changed[item.name] = _each_tensor(value, change)
+    return replace(part, **changed)

@@ -1,0 +1,51 @@
+"""How a job's nodes are put to work: one srun, inside the container that cluster.env names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from launch.cluster import Cluster
+
+LAST_SECONDS = 60
+"""The other tasks get this long after the first one ended: launchers end with an error after a signal even when all is well, and
+rank 0 may still be publishing the checkpoint."""
+
+
+def step_command(
+    cluster: Cluster,
+    words: Sequence[str],
+    *,
+    nodes: int,
+    tasks_per_node: int,
+    cpus_per_node: int,
+    folders: Sequence[Path],
+) -> list[str]:
+    """Return the srun line.
+
+    Args:
+        cluster: From cluster.env.
+        words: Arguments of Python.
+        nodes: Nodes of the step.
+        tasks_per_node: Tasks on each.
+        cpus_per_node: Cores of each; srun does not take over what sbatch was given.
+        folders: What a container has to see beside its own files.
+    """
+    options = [f"--nodes={nodes}", f"--ntasks={nodes * tasks_per_node}", f"--ntasks-per-node={tasks_per_node}"]
+    options += [
+        f"--cpus-per-task={max(1, cpus_per_node // tasks_per_node)}",
+        "--kill-on-bad-exit=0",
+        f"--wait={LAST_SECONDS}",
+    ]
+    options += ["--export=ALL", "--unbuffered"]
+    mounts = [*dict.fromkeys([*(str(folder) for folder in folders), *filter(None, cluster.mounts.split(","))])]
+    inside = [cluster.python, *words]
+    if cluster.container == "pyxis":
+        shared = ",".join(path if ":" in path else f"{path}:{path}" for path in mounts)
+        options += [f"--container-image={cluster.image}", f"--container-mounts={shared}", "--no-container-mount-home"]
+        options += [f"--container-workdir={os.getcwd()}"]
+    elif cluster.container == "apptainer":
+        binds = [word for path in mounts for word in ("--bind", path)]
+        inside = ["apptainer", "exec", "--nv", *binds, "--pwd", os.getcwd(), str(cluster.image), *inside]
+    return ["srun", *options, *inside]

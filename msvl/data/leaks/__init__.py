@@ -1,0 +1,1 @@
+"""Which patients, images and texts packed sets, splits and published lists have in common."""

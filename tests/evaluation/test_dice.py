@@ -1,0 +1,79 @@
+"""The four Dice flavours against cases computed by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from msvl.evaluation.dice import (
+    MaskCounts,
+    batched_dice,
+    count_masks,
+    empty_false_positives,
+    image_dice,
+    joined_counts,
+    pooled_dice,
+    positive_dice,
+)
+
+
+def counts(*rows: tuple[int, int, int]) -> MaskCounts:
+    """Rows of (both, predicted, truth) of images with 100 pixels."""
+    columns = np.array(rows).T
+    return MaskCounts(*columns, np.full(len(rows), 100))
+
+
+# Half hit; empty and left empty; empty and marked; missed.
+FOUR = counts((10, 20, 20), (0, 0, 0), (0, 4, 0), (0, 0, 6))
+
+
+def test_pixels_are_counted_per_image() -> None:
+    truth = np.zeros((2, 2, 3), dtype=bool)
+    truth[0, 0] = True
+    predicted = np.zeros_like(truth)
+    predicted[:, :, 0] = True
+    found = count_masks(predicted, truth)
+    assert (found.both.tolist(), found.predicted.tolist(), found.truth.tolist()) == ([1, 0], [2, 2], [3, 0])
+    assert found.pixels.tolist() == [6, 6]
+
+
+@pytest.mark.evidence("Dice in four flavours, empty masks included, equals cases computed by hand", how="cpu")
+def test_image_dice_scores_an_empty_truth_by_silence() -> None:
+    assert image_dice(FOUR).tolist() == [0.5, 1.0, 0.0, 0.0]
+
+
+def test_predicting_nothing_scores_the_share_of_healthy_images() -> None:
+    silent = counts((0, 0, 5), (0, 0, 0), (0, 0, 0), (0, 0, 0))
+    assert image_dice(silent).mean() == 0.75
+    assert np.nanmean(positive_dice(silent)) == 0.0
+
+
+def test_batches_weigh_the_same_whatever_their_size() -> None:
+    # Batches (0.5, 1, 0) and (0): means 0.5 and 0.
+    assert batched_dice(FOUR, 3) == pytest.approx(0.25)
+    assert batched_dice(FOUR, 4) == pytest.approx(image_dice(FOUR).mean())
+
+
+def test_pooled_dice_is_the_mean_of_foreground_and_background() -> None:
+    # Foreground 2 * 10 / (24 + 26); background: 360 of 376 and 374.
+    assert pooled_dice(FOUR) == pytest.approx((20 / 50 + 2 * 360 / (376 + 374)) / 2)
+
+
+def test_pooled_dice_leaves_out_a_class_that_is_nowhere() -> None:
+    assert pooled_dice(counts((0, 0, 0))) == 1.0
+
+
+def test_positives_and_empty_images_are_told_apart() -> None:
+    assert positive_dice(FOUR)[[0, 3]].tolist() == [0.5, 0.0]
+    assert np.isnan(positive_dice(FOUR)[1:3]).all()
+    assert empty_false_positives(FOUR)[1:3].tolist() == [0.0, 1.0]
+    assert np.isnan(empty_false_positives(FOUR)[[0, 3]]).all()
+
+
+def test_blocks_join_to_the_whole() -> None:
+    generator = np.random.default_rng(0)
+    predicted, truth = generator.random((2, 7, 5, 5)) > 0.5
+    whole = count_masks(predicted, truth)
+    parts = joined_counts([count_masks(predicted[:3], truth[:3]), count_masks(predicted[3:], truth[3:])])
+    assert image_dice(parts).tolist() == image_dice(whole).tolist()
+    assert pooled_dice(parts) == pooled_dice(whole)

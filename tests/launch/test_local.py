@@ -1,0 +1,56 @@
+"""--local: the launchers' work on this machine, where there is no Slurm."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.helpers.runs import Finished, execute, tiny_config
+from tests.integration.conftest import tiny_set  # noqa: F401 - the same fixture
+
+
+def typed(*words: str) -> Finished:
+    return execute([sys.executable, "-m", *words])
+
+
+@pytest.mark.ranks
+@pytest.mark.evidence("A sweep, its judgement and its table on one machine without Slurm", how="gloo")
+def test_a_sweep_on_this_machine(tiny_set: Path, tmp_path: Path) -> None:  # noqa: F811
+    base = tiny_config(tmp_path / "base.yaml", data=tiny_set, runs=tmp_path / "runs", name="base", train={"steps": 1})
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(yaml.safe_dump({"cells": [{"tasks": ["retrieval"], "options": {"resamples": [0]}}]}))
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text(
+        yaml.safe_dump({"name": "s", "base": str(base), "list": {"only": {"train.seed": 1}}, "evaluate": str(plan)})
+    )
+    done = typed("launch.sweep", "start", str(sweep), "--local")
+    assert done.code == 0, done.output[-3000:]
+    (result,) = json.loads((tmp_path / "runs" / "s" / "summary.json").read_text())
+    assert (result["state"], result["step"]) == ("done", 1)
+    assert "retrieval.report_r5 (own, resamples=0, seed 0)" in result["figures"]
+    again = typed("launch.evaluate", str(tmp_path / "runs" / "s" / "only"), "--plan", str(plan), "--local")
+    assert again.code == 0, again.output
+    assert "1 done, 0 failed, 0 waiting of 1 cells" in again.output
+
+
+def test_packing_in_parts_on_this_machine(tmp_path: Path) -> None:
+    source = ("phantom", "--train", "6", "--val", "2", "--test", "2", "--size", "64")
+    done = typed("launch.pack", "--local", "--parts", "2", "--cpus", "1", *source, "--out", str(tmp_path / "parts"))
+    assert done.code == 0, done.output
+    whole = typed("msvl.cli", "data", "pack", *source, "--out", str(tmp_path / "whole"), "--workers", "1")
+    assert whole.code == 0, whole.output
+    for shard in (tmp_path / "whole").rglob("*.tar"):
+        assert (tmp_path / "parts" / shard.relative_to(tmp_path / "whole")).read_bytes() == shard.read_bytes()
+
+
+def test_a_cluster_command_without_slurm_says_so(tmp_path: Path) -> None:
+    env = tmp_path / "cluster.env"
+    env.write_text(f"PARTITION=gpu\nGPUS_PER_NODE=8\nPYTHON={sys.executable}\n")
+    words = ["-m", "launch.pack", "--cluster", str(env), "--parts", "2", "phantom", "--out", str(tmp_path / "a")]
+    done = execute([sys.executable, *words], environment={"PATH": "/nowhere"})
+    assert done.code == 2
+    assert "there is no Slurm here: type this on a login node" in done.output
