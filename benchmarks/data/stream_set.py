@@ -37,6 +37,8 @@ class RealSource:
 
     licence = "see ../shared/data/README.md"
     shareable = False
+    has_reports = True
+    id_space = "stream-benchmark"
     mask_names: tuple[str, ...] = ()
     prompts: dict[str, dict[str, list[str]]] = {}
 
