@@ -46,6 +46,8 @@ DEVELOPMENT = [
     "types-PyYAML>=6",
     "types-tqdm>=4.67",
 ]
+# Loaders that benchmarks/data/stream_speed.py compares with. pip would bring another torch with them: see stream_peers.py.
+PEERS = ["megatron-energon>=7.4,<8", "mosaicml-streaming>=0.13,<1", "torchvision>=0.25,<1"]
 
 setup(
     name="msvl",
@@ -59,6 +61,6 @@ setup(
     packages=find_packages(include=["msvl", "msvl.*"]),
     package_data={"msvl": ["**/*.html", "**/*.yaml", "**/*.css"]},
     install_requires=REQUIRED,
-    extras_require={"dev": DEVELOPMENT, "remote": REMOTE},
+    extras_require={"dev": DEVELOPMENT, "peers": PEERS, "remote": REMOTE},
     entry_points={"console_scripts": ["msvl=msvl.cli:main"]},
 )

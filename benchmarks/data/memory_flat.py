@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.data.many_shards import data_config, make  # noqa: E402
 from benchmarks.measuring import machine, write_csv  # noqa: E402
-from msvl.data.batch_reader import Share  # noqa: E402
+from msvl.data.planned_steps import Share  # noqa: E402
 from msvl.data.stream import training_batches  # noqa: E402
 from msvl.data.tokenise import ReportTokeniser  # noqa: E402
 from msvl.data.training_data import TrainingData  # noqa: E402

@@ -26,6 +26,7 @@ from msvl.data.index import Shard, SplitIndex, record_type  # noqa: E402
 from msvl.data.order import rank_positions  # noqa: E402
 from msvl.data.places import Places  # noqa: E402
 from msvl.data.plan import Plan  # noqa: E402
+from msvl.data.planned_steps import PlannedSteps, Share  # noqa: E402
 from msvl.data.storage import open_location  # noqa: E402
 
 SHARDS, SHARD_SAMPLES, SAMPLE_BYTES, BLOCK, CACHE = 10_000, 10_000, 50_000, 16 << 20, 100 * 10**9 // 8
@@ -61,14 +62,15 @@ def rank_epoch(plan: Plan, rank: int, steps: int) -> dict[str, float]:
     cache: OrderedDict[tuple[int, int], None] = OrderedDict()
     blocks = requests = places = 0
     planning = 0.0
+    planned = PlannedSteps(plan, Share(GLOBAL_BATCH, rank, WORLD), stride=1)
     peak_file = 0.0
     distinct: set[tuple[int, int]] = set()
     records = plan.sources[0].index.records
     for step in range(steps):
         began = time.perf_counter()
-        located = plan.locate(np.array(rank_positions(step, global_batch=GLOBAL_BATCH, rank=rank, world=WORLD)))
+        _, places_of_step = planned(step)
         planning += time.perf_counter() - began
-        for row in located.rows.tolist():
+        for _, _, row in places_of_step:
             int(records["offset"][row, 0])  # as a reader does: the page of the index is touched
             shard, place = divmod(row, SHARD_SAMPLES)
             for block in range(place * SAMPLE_BYTES // BLOCK, (place * SAMPLE_BYTES + SAMPLE_BYTES - 1) // BLOCK + 1):

@@ -12,6 +12,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,26 +24,29 @@ from benchmarks.measuring import machine, write_csv  # noqa: E402
 from msvl.data.order import SourceOrder, unit_sizes  # noqa: E402
 
 EPOCHS = 10
-CASES = {  # shards, places of each, lanes, global batch
-    "MIMIC-CXR, studies": (76, 3000, 64, 512),
-    "one million": (200, 5000, 64, 1024),
-    "five million": (1000, 5000, 64, 4096),
-    "a few thousand": (4, 1000, 64, 64),
+LANES, WINDOW = 64, 4096
+CASES = {  # shards, places of each, global batch
+    "MIMIC-CXR, studies": (76, 3000, 512),
+    "one million": (200, 5000, 1024),
+    "five million": (1000, 5000, 4096),
+    "a few thousand": (4, 1000, 64),
 }
+WIDER = {"one million": ((64, 16384), (512, 4096)), "five million": ((64, 16384), (64, 65536), (512, 4096))}
+"""Other lanes and windows for the sets in which shards are units."""
 
 
-def lanes_order(shards: int, size: int, lanes: int, epoch: int) -> np.ndarray:
+def lanes_order(shards: int, size: int, epoch: int, lanes: int = LANES, window: int = WINDOW) -> np.ndarray:
     """Return the places of an epoch in the stream's order."""
-    order = SourceOrder(unit_sizes(np.full(shards, size), lanes), seed=0, source=0, lanes=lanes, window=4096)
+    order = SourceOrder(unit_sizes(np.full(shards, size), lanes), seed=0, source=0, lanes=lanes, window=window)
     return order.locate(np.arange(epoch * order.count, (epoch + 1) * order.count))[1]
 
 
-def full_order(shards: int, size: int, lanes: int, epoch: int) -> np.ndarray:
+def full_order(shards: int, size: int, epoch: int) -> np.ndarray:
     """Return a permutation of all places."""
     return np.random.default_rng([epoch, 7]).permutation(shards * size)
 
 
-def buffer_order(shards: int, size: int, lanes: int, epoch: int) -> np.ndarray:
+def buffer_order(shards: int, size: int, epoch: int) -> np.ndarray:
     """Return shuffled shards through a buffer of 1,000 samples, one reader: `shuffle(1000)` of webdataset."""
     rng = np.random.default_rng([epoch, 8])
     stream = (rng.permutation(shards)[:, None] * size + np.arange(size)).ravel()
@@ -77,17 +82,17 @@ def judge(epochs: list[np.ndarray], size: int, batch: int) -> dict[str, float]:
 def main() -> None:
     """Judge every case."""
     rows: list[dict[str, object]] = []
-    for name, (shards, size, lanes, batch) in CASES.items():
-        for kind, order in (
-            ("lanes", lanes_order),
-            ("full permutation", full_order),
-            ("buffer of 1,000", buffer_order),
-        ):
-            epochs = [order(shards, size, lanes, epoch) for epoch in range(EPOCHS if shards * size < 2e6 else 3)]
+    for name, (shards, size, batch) in CASES.items():
+        orders: dict[str, Callable[[int, int, int], np.ndarray]] = {"lanes": lanes_order}
+        for lanes, window in WIDER.get(name, ()):
+            orders[f"{lanes} lanes, window {window:,}"] = partial(lanes_order, lanes=lanes, window=window)
+        orders |= {"full permutation": full_order, "buffer of 1,000": buffer_order}
+        for kind, order in orders.items():
+            epochs = [order(shards, size, epoch) for epoch in range(EPOCHS if shards * size < 2e6 else 3)]
             row = {"set": name, "shards": shards, "places": shards * size, "batch": batch, "order": kind}
             rows.append(row | judge(epochs, size, batch))
             print(rows[-1], flush=True)
-    print(write_csv("order_quality", rows, f"{machine()}; window 4,096, 64 lanes"))
+    print(write_csv("order_quality", rows, f"{machine()}; lanes: {LANES} of window {WINDOW:,}"))
 
 
 if __name__ == "__main__":

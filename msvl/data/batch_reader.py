@@ -2,136 +2,188 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
-from msvl.data.batch import Batch, SampleIds
+from msvl.data.batch import Batch, SampleIds, Tokens
 from msvl.data.config import DataConfig
+from msvl.data.draws import AUGMENTATION, SENTENCES, stream_states, uniform
 from msvl.data.faults import Fault, Fill, LostSamples
-from msvl.data.identity import normalised_text, stable_id
-from msvl.data.images import training_image
-from msvl.data.order import rank_positions, sample_rng, step_draw
+from msvl.data.flat_reports import draw_sentences, reordered
+from msvl.data.identity import stable_id
+from msvl.data.images import DRAWS, training_image
+from msvl.data.order import step_draw
 from msvl.data.plan import Plan
+from msvl.data.planned_steps import PlannedSteps, Share
 from msvl.data.reader import SampleReader
-from msvl.data.sample import read_sentences
 from msvl.data.shard_files import ShardFault
-from msvl.data.tokenise import ReportTokeniser, draw_sentences
+from msvl.data.texts import FoundText, OnlineTexts, StoredTexts, read_ids
+from msvl.data.token_store import TokenStore
+from msvl.data.tokenise import ReportTokeniser
 
+_Sample = tuple[int, int, int, str, int]
+"""Source, epoch, row, key, and 63 bits of the key's hash."""
 MAX_SUBSTITUTES = 100
 """Attempts to fill one place before the set must be called unreadable."""
 
 
 @dataclass(frozen=True)
-class Share:
-    """Which part of which batches a rank reads."""
+class Reading:
+    """How samples are read: the same on every rank."""
 
-    global_batch: int
-    rank: int = 0
-    world: int = 1
+    config: DataConfig
+    tokeniser: ReportTokeniser
+    stored: Sequence[TokenStore | None]
+    """Stored token ids of each source; None: its texts are tokenised as they are read."""
 
-    def positions(self, step: int) -> range:
-        """Return this rank's positions of a step."""
-        return rank_positions(step, global_batch=self.global_batch, rank=self.rank, world=self.world)
+
+class _Source(NamedTuple):
+    samples: SampleReader
+    texts: OnlineTexts | StoredTexts
+
+
+class _Step(NamedTuple):
+    """The step that is read."""
+
+    number: int
+    impression: bool
+    """Whether it reads impressions alone."""
+    fills: list[Fill]
+
+
+class _Found(NamedTuple):
+    """A sample that was read into a place."""
+
+    source: int
+    epoch: int
+    row: int
+    key: str
+    name: int
+    text: FoundText
 
 
 class BatchReader:
     """Reads a share of a step: a pure function of plan, step and known fills, but for records that became unreadable."""
 
-    def __init__(
-        self, plan: Plan, config: DataConfig, tokeniser: ReportTokeniser, share: Share, fills: Mapping[int, Fill]
-    ) -> None:
+    def __init__(self, plan: Plan, reading: Reading, share: Share, fills: Mapping[int, Fill]) -> None:
+        config = reading.config
         self._plan = plan
         self._config = config
         self._size = config.image_size * config.target_scale
-        self._tokeniser = tokeniser
-        self._share = share
+        self._reading = reading
+        self._planned = PlannedSteps(plan, share, stride=max(1, config.workers))
         self._fills = fills
-        self._readers: list[SampleReader] = []
+        self._sources: list[_Source] = []
         self._lost = LostSamples(samples=plan.samples, max_share=config.max_bad_share)
 
     def __call__(self, step: int) -> Batch:
         """Return the batch of a step. Raises DataError when a place cannot be filled."""
-        if not self._readers:  # in the process that reads: open files do not travel
+        if not self._sources:  # in the process that reads: open files do not travel
             cv2.setNumThreads(1)
-            self._readers = [SampleReader(places.index) for places in self._plan.sources]
-        positions = self._share.positions(step)
-        sources, epochs, rows = (column.tolist() for column in self._plan.locate(np.array(positions)))
-        size = self._size
+            self._sources = self._opened()
+        positions, planned = self._planned(step)
+        names = [self._names(source, row) for source, _, row in planned]
+        numbers = self._numbers([name for _, name in names], [epoch for _, epoch, _ in planned])
         impression = step_draw(self._plan.seed, step) < self._config.report.impression_share
-        images = np.empty((len(positions), 1, size, size), dtype=np.uint8)
-        texts, metas, keys = [], [], []
-        fills: list[Fill] = []
-        for place, position in enumerate(positions):
-            planned = sources[place], epochs[place], rows[place]
-            key, image, sentences, meta = self._fill(step, position, planned, fills, impression=impression)
-            images[place, 0] = image
-            texts.append(sentences)
-            metas.append(meta)
-            keys.append(key)
+        reading = _Step(step, impression, [])
+        images = np.empty((len(positions), 1, self._size, self._size), dtype=np.uint8)
+        found = [
+            self._place(reading, position, (*planned[place], *names[place]), numbers[place], images[place, 0])
+            for place, position in enumerate(positions)
+        ]
+        ids, tokens = self._ids_and_tokens(found, impression=impression)
         return Batch(
             images=torch.from_numpy(images),
-            tokens=self._tokeniser.encode(texts, unit=self._config.report.unit).trimmed(),
-            ids=_ids(keys, metas, texts),
-            keys=tuple(keys),
+            tokens=tokens,
+            ids=ids,
+            keys=tuple(item.key for item in found),
             step=step,
-            fills=tuple(fills),
+            fills=tuple(reading.fills),
         )
 
-    def _fill(
-        self, step: int, position: int, planned: tuple[int, int, int], fills: list[Fill], *, impression: bool
-    ) -> tuple[str, np.ndarray, list[str], dict[str, Any]]:
+    def _opened(self) -> list[_Source]:
+        reading, sources = self._reading, []
+        for places, store in zip(self._plan.sources, reading.stored, strict=True):
+            samples = SampleReader(places.index)
+            online = OnlineTexts(samples, reading.tokeniser, self._config.report)
+            sources.append(_Source(samples, StoredTexts(store, online) if store else online))
+        return sources
+
+    def _place(self, step: _Step, position: int, planned: _Sample, numbers: Sequence[float], out: np.ndarray) -> _Found:
         """Read the planned sample, or the first substitute that can be read; a place that was filled before is so again."""
         known = self._fills.get(position)
         first = known.attempt if known else 0
         faults = []
         for attempt in range(first, first + MAX_SUBSTITUTES + 1):
-            source, epoch, row = self._plan.substitute(position, attempt) if attempt else planned
-            reader = self._readers[source]
+            source, epoch, row, key, name = self._substitute(position, attempt) if attempt else planned
+            samples, texts = self._sources[source]
             try:
-                read = self._read(reader, row, epoch, impression=impression)
+                text = texts.find(row, impression=step.impression)
+                drawn = self._numbers([name], [epoch])[0] if attempt else numbers
+                training_image(samples.image(row), self._config.augment, drawn, out)
             except ValueError as error:
-                faults.append(_fault(reader, row, error))
+                faults.append(_fault(samples, row, error))
                 continue
             if faults:
                 self._lost.add(faults)
-                fills.append(Fill(step, position, attempt, read[0], tuple(faults)))
-            return read
+                step.fills.append(Fill(step.number, position, attempt, key, tuple(faults)))
+            return _Found(source, epoch, row, key, name, text)
         self._lost.add(faults)
         raise self._lost.error()
 
-    def _read(
-        self, reader: SampleReader, row: int, epoch: int, *, impression: bool
-    ) -> tuple[str, np.ndarray, list[str], dict[str, Any]]:
-        key = reader.key(row)
-        sample, seed = stable_id(key), self._plan.seed
-        meta = reader.meta(row)
-        rng = sample_rng(seed, epoch, sample, stream=0)
-        image = training_image(reader.image(row), self._size, self._config.augment, rng)
+    def _substitute(self, position: int, attempt: int) -> _Sample:
+        source, epoch, row = self._plan.substitute(position, attempt)
+        return (source, epoch, row, *self._names(source, row))
+
+    def _names(self, source: int, row: int) -> tuple[str, int]:
+        """Return a sample's key, and 63 bits of its hash."""
+        key = self._sources[source].samples.key(row)
+        return key, stable_id(key)
+
+    def _numbers(self, names: Sequence[int], epochs: Sequence[int]) -> list[list[float]]:
+        """Return the numbers that decide each sample's augmentation."""
+        states = stream_states(self._plan.seed, np.array(epochs), np.array(names), AUGMENTATION)
+        return uniform(states[:, None], np.arange(DRAWS)).tolist()
+
+    def _ids_and_tokens(self, found: Sequence[_Found], *, impression: bool) -> tuple[SampleIds, Tokens]:
         report = self._config.report
-        sentences = read_sentences(meta, report, impression=impression)
-        drawn = draw_sentences(sentences, report.sentence_sampling, sample_rng(seed, epoch, sample, stream=1))
-        return key, image, drawn, meta
+        names = np.array([item.name for item in found])
+        states = stream_states(self._plan.seed, np.array([item.epoch for item in found]), names, SENTENCES)
+        read = np.empty(len(found), dtype=np.int64)
+        parts = []
+        for texts in {id(item.text.texts): item.text.texts for item in found}.values():
+            places = np.array([place for place, item in enumerate(found) if item.text.texts is texts])
+            encoded = texts.drawn(
+                [found[place].text.text for place in places],
+                lambda counts, places=places: draw_sentences(counts, report.sentence_sampling, states[places]),  # type: ignore[misc]
+                impression=impression,
+            )
+            read[places] = read_ids(encoded)
+            parts.append((places, encoded.reports))
+        tokens = self._reading.tokeniser.lay_out(reordered(parts), report.unit).trimmed()
+        text, study, patient = self._names_of_records(found)
+        ids = (names, text, read, study, patient)
+        return SampleIds(*(torch.from_numpy(column) for column in ids)), tokens
+
+    def _names_of_records(self, found: Sequence[_Found]) -> np.ndarray:
+        """Return 63 bits of the hashes of text, study and patient: [3, m] int64."""
+        names = np.empty((3, len(found)), dtype=np.int64)
+        sources = np.array([item.source for item in found])
+        for source in np.unique(sources):
+            places = np.flatnonzero(sources == source)
+            records = self._sources[source].samples.index.records
+            rows = [found[place].row for place in places.tolist()]
+            for column, name in enumerate(("text", "study", "patient")):
+                names[column, places] = (records[name][rows] >> np.uint64(1)).astype(np.int64)
+        return names
 
 
 def _fault(reader: SampleReader, row: int, error: ValueError) -> Fault:
     if isinstance(error, ShardFault):
         return Fault(reader.shard(row), "", str(error), samples=reader.index.shards[error.shard].samples)
     return Fault(reader.shard(row), reader.shown_key(row), str(error))
-
-
-def _ids(keys: list[str], metas: list[dict[str, Any]], texts: list[list[str]]) -> SampleIds:
-    def column(values: list[str]) -> torch.Tensor:
-        return torch.tensor([stable_id(value) for value in values], dtype=torch.int64)
-
-    return SampleIds(
-        sample=column(keys),
-        text=column([meta["text_hash"] for meta in metas]),
-        read=column(["\n".join(sorted(map(normalised_text, sentences))) for sentences in texts]),
-        study=column([meta["study"] for meta in metas]),
-        patient=column([meta["patient"] for meta in metas]),
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from msvl.data.index_cli import add_index
 from msvl.data.leaks_cli import add_leaks
 from msvl.data.ledger_cli import add_forget, add_ledger
 from msvl.data.miniature_cli import add_miniature
-from msvl.data.pack_cli import add_merge, add_pack, first_line
+from msvl.data.pack_cli import add_merge, add_pack, check_workers, first_line
 from msvl.data.sources import SOURCES
 from msvl.data.subset_cli import add_subset
+from msvl.data.tokenise_cli import add_tokenise
 
 
 def add_parsers(groups: Any) -> None:
@@ -31,6 +33,7 @@ def add_parsers(groups: Any) -> None:
     add_pack(commands)
     add_merge(commands)
     add_index(commands)
+    add_tokenise(commands)
     add_leaks(commands)
     add_ledger(commands)
     add_forget(commands)
@@ -44,6 +47,10 @@ def add_parsers(groups: Any) -> None:
         command.add_argument("path", help="packed set: a folder or URL")
         command.add_argument("--json", action="store_true", help="print JSON")
         command.set_defaults(run=run)
+        if name == "verify":
+            command.add_argument(
+                "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)"
+            )
         if name == "inspect":
             command.add_argument(
                 "--out", type=Path, metavar="DIR", help="folder for the pictures (default: the set's own)"
@@ -70,7 +77,8 @@ def _inspect(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     from msvl.data.verify import verify
 
-    faults = verify(arguments.path)
+    check_workers(arguments.workers)
+    faults = verify(arguments.path, workers=arguments.workers)
     if arguments.json:
         sys.stdout.write(json.dumps([fault.__dict__ for fault in faults], indent=1) + "\n")
     else:

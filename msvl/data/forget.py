@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 
 from msvl.config.errors import DataError
-from msvl.data.history import current_fingerprint, keep_state, past_indexes, past_states, restore_index
+from msvl.data.history import HISTORY, current_fingerprint, keep_state, past_indexes, past_states, restore_index
 from msvl.data.index import SplitIndex, key_text, split_counts, study_starts, write_records
 from msvl.data.ledger import Ledger, checkpoints, rows_of
 from msvl.data.packed import SPLITS, PackedSet
 from msvl.data.run_data import FILE as RUN_DATA
 from msvl.data.run_data import RunData
-from msvl.data.set_folder import MANIFEST, describe_files, index_file, write_manifest
+from msvl.data.set_folder import MANIFEST, TOKENS, describe_files, index_file, user_cache, write_manifest
 from msvl.data.storage import Location, open_location
+from msvl.data.token_store import remove_tokens
 
 EXCLUDED = "excluded.json"
 
@@ -67,6 +68,7 @@ def forget(path: str, names: list[str], runs: Iterable[Path]) -> Forgotten:
     keys = tuple(index.key(row) for split, index in _splits(packed).items() for row in rows[split])
     if keys:
         _take_out(packed, folder, rows)
+    _remove_old_tokens(folder)
     return Forgotten(keys, current_fingerprint(location), tuple(seen), tuple(unread))
 
 
@@ -130,9 +132,18 @@ def _take_out(packed: PackedSet, folder: Path, rows: dict[str, np.ndarray]) -> N
     aside = folder / f".{EXCLUDED}.part"
     aside.write_text(json.dumps(excluded, indent=1), encoding="utf-8")
     aside.replace(folder / EXCLUDED)
+    manifest["files"] = {name: file for name, file in manifest["files"].items() if not name.startswith(f"{TOKENS}/")}
     changed = [EXCLUDED, *(name for name in map(index_file, SPLITS) if name in manifest["files"])]
     manifest["files"] |= describe_files(folder, changed)
     write_manifest(folder, manifest)
+
+
+def _remove_old_tokens(folder: Path) -> None:
+    """Remove the token ids of texts that the index no longer names."""
+    manifests = [folder / MANIFEST, *(folder / HISTORY).glob(f"*/{MANIFEST}")]
+    files = [json.loads(path.read_text(encoding="utf-8"))["files"] for path in manifests]
+    now, *past = [{part[name]["sha256"] for name in map(index_file, SPLITS) if name in part} for part in files]
+    remove_tokens((folder / TOKENS, user_cache() / TOKENS), set().union(*past) - now)
 
 
 def _excluded(folder: Path) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ Libraries: simplejpeg decodes grey JPEGs fastest and scales while decoding; Open
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from msvl.config.errors import DataError
 from msvl.data.config import AugmentConfig
 
 JPEG_QUALITY = 90
+DRAWS = 7
+"""Random numbers that an augmentation takes."""
 REDUCED = {2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 8: cv2.IMREAD_REDUCED_GRAYSCALE_8}
 """Scales that the JPEG decoder offers."""
 
@@ -171,11 +174,20 @@ def square_image(image: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
 
 
-def training_image(data: bytes, size: int, augment: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
-    """Decode and augment to [size, size] uint8; the numbers drawn depend on `rng` alone."""
+def training_image(data: bytes, augment: AugmentConfig, numbers: Sequence[float], out: np.ndarray) -> None:
+    """Decode and augment.
+
+    Args:
+        data: A stored image.
+        augment: Ranges.
+        numbers: `DRAWS` numbers in [0, 1) that decide.
+        out: [size, size] uint8, contiguous: where to.
+    """
+    size = out.shape[0]
     if not augment.enabled:
-        return evaluation_image(data, size)
-    area, across, down, turn, light, gain = rng.random(6)
+        out[:] = evaluation_image(data, size)
+        return
+    area, across, down, turn, light, gain, flip = numbers
     share = math.sqrt(augment.scale[0] + area * (augment.scale[1] - augment.scale[0]))
     image = decode_image(data, at_least=math.ceil(size / math.sqrt(augment.scale[0])))
     height, width = image.shape
@@ -183,10 +195,14 @@ def training_image(data: bytes, size: int, augment: AugmentConfig, rng: np.rando
     centre = (side / 2 + across * (width - side), side / 2 + down * (height - side))
     angle = (2 * turn - 1) * augment.rotation_degrees
     matrix = cv2.getRotationMatrix2D(centre, angle, size / side)
-    matrix[:, 2] += size / 2 - np.asarray(centre)
+    matrix[0, 2] += size / 2 - centre[0]
+    matrix[1, 2] += size / 2 - centre[1]
+    if flip < augment.flip_share:
+        matrix[0] *= -1
+        matrix[0, 2] += size - 1
     if side > 1.5 * size:  # a plain bilinear warp would alias
         image = cv2.blur(image, (2, 2))
-    warped = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    cv2.warpAffine(image, matrix, (size, size), dst=out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     alpha = 1 + (2 * gain - 1) * augment.contrast
     beta = 255 * (2 * light - 1) * augment.brightness + 128 * (1 - alpha)
-    return cv2.convertScaleAbs(np.clip(warped.astype(np.float32) * alpha + beta, 0, 255))
+    cv2.addWeighted(out, alpha, out, 0, beta, dst=out)  # saturates; a quarter of the time in floats

@@ -176,7 +176,7 @@ def _write(
         "train", open_location(out), train, folder / set_folder.index_file("train"), caption=options.fields.caption
     )
     if options.tokenizer_vocabulary:
-        names += train_tokenizer_of(index, options.tokenizer_vocabulary, folder)
+        names += train_tokenizer_of(index, options.tokenizer_vocabulary, folder, workers=1)
     fields = options.fields
     manifest = {
         "format": set_folder.FORMAT_VERSION,

@@ -16,7 +16,7 @@ from msvl.data.index import SplitIndex, study_starts
 from msvl.data.packed import SPLITS, PackedSet
 from msvl.data.reader import SampleReader
 from msvl.data.reports import count_words, repeated_headings
-from msvl.data.sample import sample_text
+from msvl.data.sample import sections_of
 
 TILES, COLUMNS, TILE = 24, 8, 160
 WORDS = (0, 10, 20, 40, 60, 80, 120, 200)
@@ -123,7 +123,7 @@ def _figures(index: SplitIndex, counts: dict[str, int], samples: int, *, has_rep
         "shared_image": sum(n for n in images.values() if n > 1) / max(1, sum(images.values())),
         "shared_study": _shared_studies(index),
         "words": _histogram([count_words(meta["report"]) for meta in metas] if has_reports else [], WORDS),
-        "repeated_headings": sum(repeated_headings(sample_text(meta).sections) for meta in metas),
+        "repeated_headings": sum(repeated_headings(sections_of(meta)) for meta in metas),
         "short_side": _histogram(sides, SIDES),
         "labels": labels,
     }

@@ -137,11 +137,6 @@ class SourceOrder:
         return self._shuffles[key]
 
 
-def sample_rng(seed: int, epoch: int, sample_id: int, stream: int) -> np.random.Generator:
-    """Return the generator of a sample's augmentation (stream 0) or sentence draw (stream 1) in an epoch."""
-    return _generator(seed, epoch, sample_id & 0xFFFFFFFF, sample_id >> 32, stream)
-
-
 def step_draw(seed: int, step: int) -> float:
     """Return the uniform number in [0, 1) by which all ranks decide what a step reads."""
     return float(_generator(seed, step, 0x57E9).random())

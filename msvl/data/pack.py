@@ -10,9 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
@@ -33,7 +31,7 @@ from msvl.data.partial import Dropped, UnitRecord, load_units, open_partial, str
 from msvl.data.seal import check_drops, seal
 from msvl.data.study import Source
 from msvl.data.unit_writer import write_unit
-from msvl.data.worker_pool import WorkerPool
+from msvl.data.worker_pool import WorkerPool, in_order
 
 CHUNK = 8
 """Records that a process is handed at once."""
@@ -75,7 +73,7 @@ def pack(
                 source, units, partial, options, max_dropped_share=options.max_dropped_share, workers=workers,
                 progress=progress,
             )  # fmt: skip
-            seal(partial, header, done)
+            seal(partial, header, done, workers=workers)
         manifest = json.loads((partial / set_folder.MANIFEST).read_bytes())
         strip_partial(partial)
         os.rename(partial, out)
@@ -159,13 +157,9 @@ def _results(
 
 def _ordered(pool: WorkerPool, jobs: Sequence[Job], workers: int) -> Iterator[PackedSample | Dropped]:
     """Yield results with a bounded number of them in memory."""
-    waiting: deque[Future[list[PackedSample | Dropped]]] = deque()
-    for start in range(0, len(jobs), CHUNK):
-        waiting.append(pool.submit(pack_chunk, jobs[start : start + CHUNK]))
-        if len(waiting) > 4 * workers:
-            yield from waiting.popleft().result()
-    while waiting:
-        yield from waiting.popleft().result()
+    chunks = (jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK))
+    for results in in_order(pool, pack_chunk, chunks, ahead=4 * workers):
+        yield from results
 
 
 def _counted(results: Iterable[PackedSample | Dropped], bar: tqdm) -> Iterator[PackedSample | Dropped]:

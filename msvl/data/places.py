@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from msvl.data.draws import draws
 from msvl.data.index import SplitIndex
 from msvl.data.order import groups
 
@@ -13,7 +14,6 @@ Images = Literal["one_per_study", "all"]
 """What a place is: a study, of which each epoch draws one image, or a sample."""
 OPEN_SHARDS = 160
 """Shards whose index a process keeps mapped: 64 lanes have two windows open at most. 84 bytes a sample."""
-_GOLDEN = 0x9E3779B97F4A7C15
 
 
 class Places:
@@ -54,16 +54,3 @@ class Places:
             starts = self.index.study_starts(shard) if self._by_study else np.arange(rows.start, rows.stop)
             self._borders_of[shard] = np.append(starts, rows.stop)
         return self._borders_of[shard]
-
-
-def draws(seed: int, epochs: np.ndarray, studies: np.ndarray) -> np.ndarray:
-    """Return a hash of (seed, epoch, study): [m] uint64 (SplitMix64's finisher, Steele et al., OOPSLA 2014)."""
-    key = np.uint64((seed * _GOLDEN) & 0xFFFFFFFFFFFFFFFF)
-    mixed = _mixed(studies.astype(np.uint64) ^ key)
-    return _mixed(mixed + epochs.astype(np.uint64) * np.uint64(_GOLDEN))
-
-
-def _mixed(values: np.ndarray) -> np.ndarray:
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A named stretch of a report: text[start:end], heading excluded."""
 
     name: str
@@ -144,7 +145,11 @@ _WORD = re.compile(r"[^\W\d_]+(?:['\-][^\W\d_]+)*")
 _MARK = re.compile(r"X{3,}|_{2,}")
 
 
-def split_sentences(text: str, section: Section, *, min_words: int = 2) -> list[Sentence]:
+SENTENCE_WORDS = 2
+"""Words that a sentence has at least."""
+
+
+def split_sentences(text: str, section: Section, *, min_words: int = SENTENCE_WORDS) -> list[Sentence]:
     """Split a section into sentences of at least `min_words` words.
 
     Decimals, times, list numbers, abbreviations, hard line wraps and the de-identification marks `___` and `XXXX` do not
@@ -187,6 +192,12 @@ def plain(text: str, start: int, end: int) -> str:
 def count_words(text: str) -> int:
     """Count words, de-identification marks left out."""
     return len(_WORD.findall(_MARK.sub(" ", text)))
+
+
+def has_words(text: str, at_least: int) -> bool:
+    """Return whether `count_words` is at least so many, without reading on."""
+    unmarked = _MARK.sub(" ", text) if "XXX" in text or "__" in text else text
+    return sum(1 for _ in islice(_WORD.finditer(unmarked), at_least)) == at_least
 
 
 def _headings(text: str) -> Iterator[tuple[str, int, int]]:

@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from msvl.data.config import ReportConfig
-from msvl.data.reports import Section, choose_sections, count_words, plain, split_sections, split_sentences
-
-
-@dataclass(frozen=True)
-class SampleText:
-    """The report of a sample, with its sections and sentences as offsets into the raw text."""
-
-    report: str
-    sections: tuple[Section, ...]
-    sentences: tuple[tuple[str, int, int], ...]
-    """(section, start, end)."""
-
-    def chosen_sentences(self, config: ReportConfig) -> list[str]:
-        """Return the sentences of the configured sections, line wraps joined; empty when there is no usable one."""
-        wanted = choose_sections(self.sections, config.sections)
-        chosen = []
-        for section in wanted:
-            for _, start, end in self.sentences:
-                if section.start <= start < section.end and count_words(self.report[start:end]) >= config.min_words:
-                    chosen.append(plain(self.report, start, end))
-        return chosen
+from msvl.data.reports import (
+    SENTENCE_WORDS,
+    Section,
+    choose_sections,
+    has_words,
+    plain,
+    split_sections,
+    split_sentences,
+)
 
 
 def report_fields(report: str) -> dict[str, Any]:
@@ -48,7 +35,7 @@ def report_fields(report: str) -> dict[str, Any]:
 def parse_sample(data: bytes) -> dict[str, Any]:
     """Parse KEY.json. Raises ValueError when it is not what the packer writes."""
     try:
-        value = json.loads(data)
+        value = json.loads(data.decode())
     except UnicodeDecodeError as error:
         raise ValueError("its text is not UTF-8") from error
     if not isinstance(value, dict) or not isinstance(value.get("report"), str):
@@ -56,16 +43,27 @@ def parse_sample(data: bytes) -> dict[str, Any]:
     return value
 
 
-def sample_text(meta: dict[str, Any]) -> SampleText:
-    """Return the report part of a parsed sample."""
-    sections = tuple(Section(item["name"], item["start"], item["end"]) for item in meta["sections"])
-    sentences = tuple((item["section"], item["start"], item["end"]) for item in meta["sentences"])
-    return SampleText(report=meta["report"], sections=sections, sentences=sentences)
+def sections_of(meta: dict[str, Any]) -> list[Section]:
+    """Return the sections of a parsed sample's report."""
+    return [Section(item["name"], item["start"], item["end"]) for item in meta["sections"]]
+
+
+def chosen_sentences(meta: dict[str, Any], names: Sequence[str], min_words: int) -> list[str]:
+    """Return the sentences of the wanted sections, line wraps joined; empty when there is no usable one."""
+    report = meta["report"]
+    chosen = []
+    for section in choose_sections(sections_of(meta), names):
+        spans = [(item["start"], item["end"]) for item in meta["sentences"]]
+        spans = [(start, end) for start, end in spans if section.start <= start < section.end]
+        if min_words > SENTENCE_WORDS:  # else all are long enough: the packer split them so
+            spans = [(start, end) for start, end in spans if has_words(report[start:end], min_words)]
+        chosen += [plain(report, start, end) for start, end in spans]
+    return chosen
 
 
 def usable_sentences(meta: dict[str, Any], config: ReportConfig) -> Sequence[str]:
     """Return the sentences that training reads. Raises ValueError when the report has none."""
-    sentences = sample_text(meta).chosen_sentences(config)
+    sentences = chosen_sentences(meta, config.sections, config.min_words)
     if not sentences:
         raise ValueError(f"its report has no sentence of {config.min_words} words in {' or '.join(config.sections)}")
     return sentences
@@ -80,5 +78,4 @@ def read_sentences(meta: dict[str, Any], config: ReportConfig, *, impression: bo
     sentences = usable_sentences(meta, config)
     if not impression:
         return sentences
-    alone = config.model_copy(update={"sections": ("impression",)})
-    return sample_text(meta).chosen_sentences(alone) or sentences
+    return chosen_sentences(meta, ("impression",), config.min_words) or sentences

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
@@ -15,6 +16,7 @@ import numpy as np
 
 from msvl.config.errors import DataError
 from msvl.data import set_folder
+from msvl.data.config import ReportConfig
 from msvl.data.index import SplitIndex, listed_shards, split_counts, write_records
 from msvl.data.packed import SPLITS
 from msvl.data.partial import Dropped, UnitRecord
@@ -25,7 +27,7 @@ UNKNOWN_GREY = {"pixel_mean": 0.5, "pixel_std": 0.25}
 """Of a set that nothing is trained on."""
 
 
-def seal(folder: Path, header: Mapping[str, Any], units: Sequence[UnitRecord]) -> dict[str, Any]:
+def seal(folder: Path, header: Mapping[str, Any], units: Sequence[UnitRecord], *, workers: int = 1) -> dict[str, Any]:
     """Write everything but the shards, which lie in `folder` already; return the manifest.
 
     A pure function of header and units in their order, so that a set packed in parts has the bytes of one packed in one go.
@@ -35,6 +37,7 @@ def seal(folder: Path, header: Mapping[str, Any], units: Sequence[UnitRecord]) -
         folder: Where the shards are.
         header: Of the packing: `set` (name, licence, ...), `source`, `options`.
         units: All of them, ordered by split and number.
+        workers: Processes that tokenise.
     """
     records, shards = _number_shards(units)
     dropped = [item for unit in units for item in unit.dropped]
@@ -48,7 +51,7 @@ def seal(folder: Path, header: Mapping[str, Any], units: Sequence[UnitRecord]) -
     if vocabulary:
         train = listed_shards(shards, "train")
         index = SplitIndex("train", open_location(folder), train, folder / set_folder.index_file("train"))
-        names += train_tokenizer_of(index, vocabulary, folder)
+        names += train_tokenizer_of(index, vocabulary, folder, workers=workers)
     manifest = {
         "format": set_folder.FORMAT_VERSION,
         **about,
@@ -122,14 +125,20 @@ def write_lists(folder: Path, records: Mapping[str, Sequence[np.ndarray]], dropp
     return [*names, set_folder.DROPPED]
 
 
-def train_tokenizer_of(index: SplitIndex, vocabulary: int, folder: Path) -> list[str]:
-    """Train a tokenizer on the reports of a split, in their order; return the files made in `folder`."""
-    from msvl.data.tokenise import train_tokenizer  # imports torch, which packing itself does without
+def train_tokenizer_of(index: SplitIndex, vocabulary: int, folder: Path, *, workers: int) -> list[str]:
+    """Train a tokenizer on the reports of a split, in their order, and store their ids; return the files made in `folder`."""
+    # Both import torch, which packing itself does without.
+    from msvl.data.make_tokens import TextSource, write_tokens
+    from msvl.data.tokenise import ReportTokeniser, train_tokenizer
 
     train_tokenizer(_reports(index), vocabulary, folder / set_folder.TOKENIZER)
-    return sorted(
-        path.relative_to(folder).as_posix() for path in (folder / set_folder.TOKENIZER).rglob("*") if path.is_file()
-    )
+    tokeniser = ReportTokeniser(str(folder / set_folder.TOKENIZER), ReportConfig())
+    index_sha256 = set_folder.file_digest(folder / set_folder.index_file(index.split))
+    texts = TextSource(index, index_sha256, tokeniser, ReportConfig())
+    shutil.rmtree(folder / set_folder.TOKENS, ignore_errors=True)  # of one that was killed here
+    write_tokens(texts, folder / set_folder.TOKENS / texts.name, workers=workers, progress=False)
+    made = [path for part in (set_folder.TOKENIZER, set_folder.TOKENS) for path in (folder / part).rglob("*")]
+    return sorted(path.relative_to(folder).as_posix() for path in made if path.is_file())
 
 
 def _reports(index: SplitIndex) -> Iterator[str]:

@@ -11,11 +11,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from msvl.config.errors import DataError
+from msvl.config.private import private_folder
 from msvl.data.storage import Location
 
 FORMAT_VERSION = 2
 MANIFEST, PROMPTS, TOKENIZER, DROPPED = "manifest.json", "prompts.json", "tokenizer", "dropped.csv"
 INDEX = "index"
+TOKENS = "tokens"
+"""Folder of stored token ids (`token_store`)."""
 PART = "part.json"
 """What a part of a packing has instead of a manifest."""
 PIECE = 1 << 26
@@ -61,7 +64,7 @@ def fetch_small_files(
         return location.local_path
     folder = (cache or user_cache()) / "sets" / hashlib.sha256(manifest).hexdigest()[:32]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)  # token ids are words
         # The ranks of a node wait for the one that fetches; the kernel frees the lock of a killed one.
         with open(folder / "lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -7,7 +7,7 @@ starts at its step: nothing is replayed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -16,11 +16,13 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from msvl.config.errors import DataError
 from msvl.data.batch import Batch
-from msvl.data.batch_reader import BatchReader, Share
+from msvl.data.batch_reader import BatchReader, Reading
 from msvl.data.config import DataConfig
 from msvl.data.faults import Fill
 from msvl.data.loader_signals import obey_only
 from msvl.data.plan import Plan
+from msvl.data.planned_steps import Share
+from msvl.data.token_store import TokenStore
 from msvl.data.tokenise import ReportTokeniser
 from msvl.environment import die_with
 
@@ -50,6 +52,7 @@ def training_batches(
     *,
     start_step: int,
     fills: Mapping[int, Fill] | None = None,
+    stored: Sequence[TokenStore | None] | None = None,
 ) -> Iterator[Batch]:
     """Yield this rank's batches from `start_step` on, without end; every rank gets the same number.
 
@@ -60,11 +63,13 @@ def training_batches(
         share: Which positions this rank reads.
         start_step: Steps done.
         fills: Places that were filled before, by position: they are filled the same way again.
+        stored: Stored token ids of each source, or None where its texts are tokenised as they are read. Both give the same.
 
     Raises:
         DataError: a place cannot be filled, not even by a hundred substitutes.
     """
-    reader = BatchReader(plan, config, tokeniser, share, fills or {})
+    reading = Reading(config, tokeniser, stored or [None] * len(plan.sources))
+    reader = BatchReader(plan, reading, share, fills or {})
     pipeline = webdataset.DataPipeline(Steps(start_step), webdataset.map(reader))
     if config.workers == 0:
         return iter(pipeline)

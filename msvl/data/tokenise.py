@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
+import tokenizers
 import torch
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from msvl.config.errors import DataError
 from msvl.data.batch import Tokens
 from msvl.data.config import ReportConfig
+from msvl.data.flat_reports import FlatReports, lay_out
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 FILE = "tokenizer.json"
-
-
 Unit = Literal["sentence", "word"]
-
-
-class _Encoded(NamedTuple):
-    """A sentence: its tokens, and for each the unit of the sentence that it belongs to."""
-
-    tokens: list[int]
-    units: list[int]
 
 
 class ReportTokeniser:
@@ -38,7 +34,7 @@ class ReportTokeniser:
 
         Raises DataError when nothing can be loaded or a special token is missing.
         """
-        self._folder = folder
+        self.folder = folder
         self._config = config
         self._tokenizer = _load(folder)
         self._tokenizer.no_padding()
@@ -60,19 +56,36 @@ class ReportTokeniser:
             reports: Lists of sentences.
             unit: What `sentence_index` and `sentence_mask` count.
         """
+        return self.lay_out(self.flatten(reports, unit), unit)
+
+    def flatten(self, reports: Sequence[Sequence[str]], unit: Unit) -> FlatReports:
+        """Tokenise reports in full, without special tokens: what depends on the tokenizer alone."""
         flat = [sentence.lower() for report in reports for sentence in report]
-        encoded = iter(self._tokenizer.encode_batch(flat, add_special_tokens=False))
+        if unit == "word":
+            encoded = self._tokenizer.encode_batch(flat, add_special_tokens=False)
+            units = _joined([[word or 0 for word in item.word_ids] for item in encoded])
+        else:
+            encoded = self._tokenizer.encode_batch_fast(flat, add_special_tokens=False)  # without words and offsets
+            units = None
+        ids = [item.ids for item in encoded]
+        sizes, counts = (np.fromiter(map(len, parts), np.int64, len(parts)) for parts in (ids, reports))
+        return FlatReports(_joined(ids), units, sizes, counts)
+
+    def lay_out(self, reports: FlatReports, unit: Unit) -> Tokens:
+        """Return flat reports as `Tokens` of this tokeniser's capacities. Raises ValueError when one has no token."""
         length = self._config.max_tokens
         places = self._config.max_words if unit == "word" else self._config.max_sentences
-        ids = np.full((len(reports), length), self.pad_id, dtype=np.int64)
-        attention = np.zeros_like(ids)
-        index = np.full_like(ids, -1)
-        filled = np.zeros((len(reports), places), dtype=bool)
-        for row, report in enumerate(reports):
-            sentences = [_parts(next(encoded), unit) for _ in report]
-            used = self._fill(ids[row], index[row], filled[row], sentences)
-            attention[row, :used] = 1
-        return Tokens(*(torch.from_numpy(array) for array in (ids, attention, index, filled)))
+        found = lay_out(reports, length=length, places=places, pad=self.pad_id, cls=self.cls_id, sep=self.sep_id)
+        attention = (np.arange(length) < found.lengths[:, None]).astype(np.int64)
+        arrays = (found.input_ids, attention, found.places, found.filled)
+        return Tokens(*(torch.from_numpy(array) for array in arrays))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that decides its ids, the library's version included."""
+        libraries = f"{tokenizers.__version__} {unicodedata.unidata_version}"  # the second lower-cases
+        content = f"{libraries}\n{self._tokenizer.to_str()}"
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tokens:
         """Tokenise prompts, each a report of one sentence."""
@@ -81,7 +94,7 @@ class ReportTokeniser:
     def save(self, folder: Path) -> None:
         """Write the tokenizer as a folder that transformers loads."""
         folder.mkdir(parents=True, exist_ok=True)
-        source = Path(self._folder)
+        source = Path(self.folder)
         if source.is_dir():
             for file in sorted(source.glob("*")):
                 if file.is_file():
@@ -89,41 +102,9 @@ class ReportTokeniser:
         else:
             save_tokenizer(self._tokenizer, folder)
 
-    def _fill(self, ids: np.ndarray, index: np.ndarray, filled: np.ndarray, sentences: list[_Encoded]) -> int:
-        ids[0], used, place = self.cls_id, 1, 0
-        room = len(ids) - 1
-        for tokens, units in sentences:
-            if not tokens:
-                continue
-            count = len(tokens)
-            if used + count > room or place + units[-1] + 1 > len(filled):
-                if place:
-                    break
-                count = sum(unit < len(filled) for unit in units[: room - used])
-            ids[used : used + count] = tokens[:count]
-            index[used : used + count] = np.asarray(units[:count]) + place
-            used += count
-            place += units[count - 1] + 1
-        if place == 0:
-            raise ValueError("a report without a token")
-        filled[:place] = True
-        ids[used] = self.sep_id
-        return used + 1
 
-
-def _parts(encoded: Encoding, unit: Unit) -> _Encoded:
-    words = [word or 0 for word in encoded.word_ids] if unit == "word" else [0] * len(encoded.ids)
-    return _Encoded(tokens=encoded.ids, units=words)
-
-
-def draw_sentences(sentences: Sequence[str], mode: str, rng: np.random.Generator) -> list[str]:
-    """Return the sentences as training reads them: all, shuffled, or a random non-empty subset in random order (MaCo)."""
-    if mode == "all":
-        return list(sentences)
-    order = rng.permutation(len(sentences))
-    if mode == "random_subset":
-        order = order[: rng.integers(1, len(sentences) + 1)]
-    return [sentences[index] for index in order]
+def _joined(parts: list[list[int]]) -> np.ndarray:
+    return np.fromiter(chain.from_iterable(parts), np.int64, sum(map(len, parts)))
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import resource_tracker
-from typing import Any
+from typing import Any, TypeVar
+
+from msvl.environment import die_with_parent
 
 INTERRUPT = {signal.SIGINT}
+Given = TypeVar("Given")
+Found = TypeVar("Found")
 
 
 class WorkerPool(ProcessPoolExecutor):
@@ -35,3 +41,23 @@ class WorkerPool(ProcessPoolExecutor):
             return super().submit(fn, *args, **kwargs)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def in_order(
+    pool: ProcessPoolExecutor, work: Callable[[Given], Found], items: Iterable[Given], *, ahead: int
+) -> Iterator[Found]:
+    """Yield what `work` makes of each item, in their order; at most `ahead` are begun before their turn."""
+    waiting: deque[Future[Found]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def end_with_parent(parent: int) -> None:
+    """Let this worker process end with its parent, also when that is dead already."""
+    die_with_parent()
+    if os.getppid() != parent:
+        os._exit(1)

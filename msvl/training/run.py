@@ -16,8 +16,9 @@ from msvl.collectives.agree import barrier, from_rank_zero
 from msvl.collectives.strict import check_collectives
 from msvl.collectives.world import rank, world_size
 from msvl.config.errors import ConfigError
-from msvl.data.batch_reader import Share
+from msvl.data.make_tokens import tokens_of_run
 from msvl.data.packed import PackedSet
+from msvl.data.planned_steps import Share
 from msvl.data.run_data import RunData
 from msvl.data.stream import training_batches
 from msvl.data.text_statistics import unigram_entropy
@@ -114,6 +115,9 @@ def _train(engine: Engine, state: TrainState, prepared: Prepared, tokeniser: Rep
         is_best=_best_rule(folder, config.validation.best_metric),
         fills=fills,
     )
+    stored = None
+    if config.data.token_ids == "stored":
+        stored = tokens_of_run(prepared.data.sets, config.data.train_split, tokeniser, config.data.report)
     batches = training_batches(
         plan,
         config.data,
@@ -121,6 +125,7 @@ def _train(engine: Engine, state: TrainState, prepared: Prepared, tokeniser: Rep
         Share(config.train.global_batch, rank(), world_size()),
         start_step=state.step,
         fills=dict(fills.known),
+        stored=stored,
     )
     reason = "failed"
     try:

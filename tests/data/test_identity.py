@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -40,3 +41,17 @@ def test_image_hashes_tell_shape_and_pixels_apart() -> None:
     changed[5] += 1
     assert image_hash(picture) != image_hash(changed)
     assert image_hash(picture.reshape(3, 4)) == image_hash(np.asfortranarray(picture.reshape(3, 4)))
+
+
+def test_the_quick_way_to_normalise_gives_what_the_patterns_give() -> None:
+    def plainly(report: str) -> str:
+        marked = re.sub(r"(x{3,}|_{2,})", " deid ", report.lower())
+        return " ".join(re.sub(r"[^\w\s]|_", " ", marked).split())
+
+    rng = np.random.default_rng(0)
+    letters = [*map(chr, range(128)), "XXX", "___", "xx", "é", "\u212a", "\u2003", "²"]
+    for _ in range(3000):
+        text = "".join(rng.choice(letters, rng.integers(0, 12)))
+        assert normalised_text(text) == plainly(text)
+    every = "".join(map(chr, range(128)))
+    assert normalised_text(every) == plainly(every)

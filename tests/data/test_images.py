@@ -14,6 +14,7 @@ from PIL import Image
 from msvl.config.errors import DataError
 from msvl.data.config import AugmentConfig
 from msvl.data.images import (
+    DRAWS,
     decode_jpeg,
     encode_jpeg,
     evaluation_image,
@@ -103,21 +104,37 @@ def test_the_evaluation_square_is_the_centre() -> None:
     assert psnr(evaluation_image(data, 128), picture[:, 32:160]) > 35
 
 
-def test_training_images_depend_on_the_generator_alone_and_show_the_same_chest() -> None:
+def augmented(data: bytes, augment: AugmentConfig, seed: int) -> np.ndarray:
+    out = np.zeros((64, 64), np.uint8)
+    training_image(data, augment, np.random.default_rng(seed).random(DRAWS).tolist(), out)
+    return out
+
+
+def test_training_images_depend_on_the_numbers_alone_and_show_the_same_chest() -> None:
     data = encode_jpeg(radiograph(256, 256))
     augment = AugmentConfig(enabled=True, scale=(0.9, 1.0), rotation_degrees=3.0)
-    first = training_image(data, 64, augment, np.random.default_rng(5))
-    assert np.array_equal(first, training_image(data, 64, augment, np.random.default_rng(5)))
-    assert not np.array_equal(first, training_image(data, 64, augment, np.random.default_rng(6)))
+    first = augmented(data, augment, 5)
+    assert np.array_equal(first, augmented(data, augment, 5))
+    assert not np.array_equal(first, augmented(data, augment, 6))
     correlation = np.corrcoef(first.ravel(), evaluation_image(data, 64).ravel())[0, 1]
     assert correlation > 0.8
     mirrored = np.corrcoef(first[:, ::-1].ravel(), evaluation_image(data, 64).ravel())[0, 1]
     assert mirrored < correlation - 0.3, "sides must survive: a mirrored chest contradicts its report"
 
 
+def test_images_are_mirrored_where_that_is_asked_for() -> None:
+    data = encode_jpeg(radiograph(256, 300))
+    plain = [augmented(data, AugmentConfig(), seed).astype(int) for seed in range(40)]
+    some = [augmented(data, AugmentConfig(flip_share=0.5), seed).astype(int) for seed in range(40)]
+    mirrored = [np.abs(one - other[:, ::-1]).max() <= 2 for one, other in zip(plain, some, strict=True)]
+    same = [np.array_equal(one, other) for one, other in zip(plain, some, strict=True)]
+    assert all(one != other for one, other in zip(mirrored, same, strict=True))
+    assert 10 <= sum(mirrored) <= 30
+
+
 def test_without_augmentation_training_sees_the_evaluation_image() -> None:
     data = encode_jpeg(radiograph(100, 120))
-    plain = training_image(data, 64, AugmentConfig(enabled=False), np.random.default_rng(0))
+    plain = augmented(data, AugmentConfig(enabled=False), 0)
     assert np.array_equal(plain, evaluation_image(data, 64))
 
 

@@ -16,11 +16,11 @@ import webdataset
 
 from msvl.cli import build_parser
 from msvl.config.errors import DataError
-from msvl.data.batch_reader import Share
 from msvl.data.config import DataConfig, ReportConfig
 from msvl.data.evaluation_set import EvaluationSet
 from msvl.data.index_tars import IndexOptions, index_tars
 from msvl.data.packed import SPLITS, PackedSet
+from msvl.data.planned_steps import Share
 from msvl.data.reader import SampleReader
 from msvl.data.sample import usable_sentences
 from msvl.data.storage import RemoteConfig

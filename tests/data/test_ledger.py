@@ -12,13 +12,13 @@ import pytest
 
 from msvl.cli import main
 from msvl.config.errors import CheckpointError, DataError
-from msvl.data.batch_reader import Share
 from msvl.data.config import DataConfig
 from msvl.data.forget import forget
 from msvl.data.history import keep_state
 from msvl.data.ledger import Ledger
 from msvl.data.pack_options import PackOptions
 from msvl.data.packed import PackedSet
+from msvl.data.planned_steps import Share
 from msvl.data.run_data import RunData
 from msvl.data.stream import training_batches
 from msvl.data.tokenise import ReportTokeniser

@@ -11,7 +11,7 @@ import pytest
 from msvl.config.errors import ClusterError
 from msvl.data.lanes import check_world, readers
 from msvl.data.mixing import SLOTS, Mix, schedule
-from msvl.data.order import SourceOrder, rank_positions, sample_rng, unit_sizes
+from msvl.data.order import SourceOrder, rank_positions, unit_sizes
 
 SHAPES = [  # places of each shard, lanes, window
     ([13], 4, 8),
@@ -156,11 +156,6 @@ def test_substitutes_repeat_and_stay_in_their_lane() -> None:
 def test_a_lane_of_one_place_is_filled_from_others_in_the_end() -> None:
     order = order_of([5], 8, 4)
     assert {order.substitute(2, attempt)[1] for attempt in range(1, 90)} == set(range(5))
-
-
-def test_augmentation_repeats() -> None:
-    assert sample_rng(0, 1, 5, 0).random() == sample_rng(0, 1, 5, 0).random()
-    assert sample_rng(0, 1, 5, 0).random() != sample_rng(0, 2, 5, 0).random()
 
 
 def test_a_position_far_into_a_huge_set_is_found_at_once() -> None:

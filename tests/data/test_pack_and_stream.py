@@ -18,13 +18,14 @@ import webdataset
 
 from msvl.config.errors import DataError
 from msvl.data.batch import Batch
-from msvl.data.batch_reader import Share
 from msvl.data.config import AugmentConfig, DataConfig, ReportConfig
 from msvl.data.evaluation_set import EvaluationSet
 from msvl.data.faults import Fill, LostSamples
 from msvl.data.images import decode_jpeg, evaluation_image, training_image
 from msvl.data.pack import PackOptions, pack
+from msvl.data.pack_record import pixel_sums
 from msvl.data.packed import PackedSet
+from msvl.data.planned_steps import Share
 from msvl.data.reader import SampleReader
 from msvl.data.stream import training_batches
 from msvl.data.tokenise import ReportTokeniser
@@ -245,6 +246,25 @@ def test_verify_names_shard_and_record(tiny: Path, tmp_path: Path) -> None:
     assert "shard-000000.tar" in faults[0].shard
 
 
+def test_verify_finds_the_same_with_several_processes(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, _ = damaged(tiny, tmp_path, "json")
+    (copy / "val" / "shard-000000.tar").unlink()
+    alone = verify(copy, progress=False)
+    monkeypatch.setattr("msvl.data.verify.ALONE", 0)
+    assert verify(copy, workers=2, progress=False) == alone
+    assert len(alone) >= 3
+
+
+def test_pixel_sums_are_exact() -> None:
+    for shape, level in (((700, 513), None), ((2000, 3000), 255), ((2999, 2049), None)):
+        rng = np.random.default_rng(shape[0])
+        grey = np.full(shape, level, np.uint8) if level else rng.integers(0, 256, shape, dtype=np.uint8)
+        whole = grey.astype(np.int64)
+        assert pixel_sums(grey) == (whole.sum(), (whole**2).sum(), whole.size)
+
+
 def test_evaluation_set_knows_labels_boxes_and_reports(tiny: Path) -> None:
     held_out = EvaluationSet.load(PackedSet.open(tiny), "train", image_size=16, report=ReportConfig(), limit=5)
     assert held_out.images.shape == (5, 1, 16, 16)
@@ -257,7 +277,9 @@ def test_evaluation_set_knows_labels_boxes_and_reports(tiny: Path) -> None:
 def test_without_augmentation_training_sees_the_evaluation_image(tiny: Path) -> None:
     data = SampleReader(PackedSet.open(tiny).split("train")).image(0)
     still = AugmentConfig(enabled=False)
-    assert np.array_equal(training_image(data, 16, still, np.random.default_rng(0)), evaluation_image(data, 16))
+    out = np.zeros((16, 16), np.uint8)
+    training_image(data, still, [0.5] * 7, out)
+    assert np.array_equal(out, evaluation_image(data, 16))
 
 
 def test_a_cut_jpeg_is_no_image(tiny: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from msvl.data.batch_reader import Share
 from msvl.data.cache import CacheConfig
 from msvl.data.pack_options import PackOptions
 from msvl.data.packed import PackedSet
+from msvl.data.planned_steps import Share
 from msvl.data.stream import training_batches
 from msvl.data.tokenise import ReportTokeniser
 from msvl.data.training_data import TrainingData

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from msvl.data.identity import normalised_text
-from msvl.data.reports import Section, choose_sections, plain, split_sections, split_sentences
+from msvl.data.reports import (
+    Section,
+    choose_sections,
+    count_words,
+    has_words,
+    plain,
+    split_sections,
+    split_sentences,
+)
 
 OPENI = Path(__file__).resolve().parents[3] / "shared" / "data" / "openi" / "NLMCXR_reports.tgz"
 
@@ -113,3 +121,8 @@ def test_a_preamble_or_wet_read_is_never_chosen() -> None:
 def test_a_report_without_headings_is_read_whole() -> None:
     text = "Lungs are clear. No effusion."
     assert choose_sections(split_sections(text), ("findings",)) == [Section("report", 0, len(text))]
+
+
+@pytest.mark.parametrize("text", ["", "No.", "XXXX is well.", "a ___ b", "One two-three four's 5", "XX x_x __x"])
+def test_a_text_has_as_many_words_as_are_counted(text: str) -> None:
+    assert [has_words(text, number) for number in range(1, 6)] == [count_words(text) >= n for n in range(1, 6)]

@@ -6,7 +6,7 @@ import pytest
 
 from msvl.data.config import ReportConfig
 from msvl.data.reports import repeated_headings, split_sections
-from msvl.data.sample import report_fields, sample_text
+from msvl.data.sample import chosen_sentences, report_fields
 
 RULE = "_" * 79
 
@@ -17,7 +17,8 @@ def sections(text: str) -> dict[str, str]:
 
 def read(text: str) -> list[str]:
     """Return the sentences that training reads."""
-    return sample_text(report_fields(text)).chosen_sentences(ReportConfig())
+    config = ReportConfig()
+    return chosen_sentences(report_fields(text), config.sections, config.min_words)
 
 
 def test_the_line_final_report_heads_nothing_that_has_a_heading_of_its_own() -> None:

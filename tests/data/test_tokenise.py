@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from msvl.config.errors import DataError
 from msvl.data.config import ReportConfig
-from msvl.data.tokenise import SPECIAL, ReportTokeniser, draw_sentences, train_tokenizer
+from msvl.data.tokenise import SPECIAL, ReportTokeniser, train_tokenizer
 
 TEXTS = ["No pleural effusion.", "Small left pleural effusion.", "The heart is large.", "No pneumothorax."]
 
@@ -113,14 +112,3 @@ def test_a_tokenizer_of_another_kind_is_refused(tmp_path: Path) -> None:
     Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(DataError, match=r"has no \[PAD\].*use a BERT tokenizer"):
         tokeniser(tmp_path)
-
-
-def test_sentence_draws() -> None:
-    sentences = ["a", "b", "c", "d"]
-    assert draw_sentences(sentences, "all", np.random.default_rng(0)) == sentences
-    shuffled = {tuple(draw_sentences(sentences, "shuffle", np.random.default_rng(seed))) for seed in range(20)}
-    assert len(shuffled) > 5
-    assert all(sorted(draw) == sentences for draw in shuffled)
-    subsets = [draw_sentences(sentences, "random_subset", np.random.default_rng(seed)) for seed in range(200)]
-    assert {len(draw) for draw in subsets} == {1, 2, 3, 4}
-    assert all(len(set(draw)) == len(draw) for draw in subsets)

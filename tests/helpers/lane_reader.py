@@ -8,9 +8,9 @@ import signal
 import time
 from pathlib import Path
 
-from msvl.data.batch_reader import Share
 from msvl.data.config import AugmentConfig, DataConfig, ReportConfig
 from msvl.data.fills import FillFile, read_fills
+from msvl.data.planned_steps import Share
 from msvl.data.stream import training_batches
 from msvl.data.tokenise import ReportTokeniser
 from msvl.data.training_data import TrainingData
