@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("msvl.data.cli", "source data sets to shards, and checks"),
     "evaluate": ("msvl.evaluation.cli", "judge a model on held-out data"),
     "report": ("msvl.evaluation.cli", "write report.html and results.json of a run"),
+    "runs": ("msvl.training.runs_cli", "list runs and their checkpoints"),
     "quickstart": ("msvl.training.quickstart", "simulate, pack, train, judge and report in about ten minutes"),
 }
 """Command -> the module whose `add_parsers` describes it, and its line in the list."""

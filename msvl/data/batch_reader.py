@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 from msvl.data.batch import Batch, SampleIds
 from msvl.data.config import DataConfig
@@ -22,6 +23,8 @@ from msvl.data.sample import read_sentences
 from msvl.data.shard_files import ShardFault
 from msvl.data.tokenise import ReportTokeniser, draw_sentences
 
+Note = Callable[[int, str, str], None]
+"""Called with (loader process from 1 or 0, shard, key) before every read, with an empty key after a batch."""
 MAX_SUBSTITUTES = 100
 """Attempts to fill one place before the set must be called unreadable."""
 
@@ -43,7 +46,13 @@ class BatchReader:
     """Reads a share of a step: a pure function of plan, step and known fills, but for records that became unreadable."""
 
     def __init__(
-        self, plan: Plan, config: DataConfig, tokeniser: ReportTokeniser, share: Share, fills: Mapping[int, Fill]
+        self,
+        plan: Plan,
+        config: DataConfig,
+        tokeniser: ReportTokeniser,
+        share: Share,
+        fills: Mapping[int, Fill],
+        note: Note | None = None,
     ) -> None:
         self._plan = plan
         self._config = config
@@ -51,6 +60,8 @@ class BatchReader:
         self._tokeniser = tokeniser
         self._share = share
         self._fills = fills
+        self._note = note
+        self._process = 0
         self._readers: list[SampleReader] = []
         self._lost = LostSamples(samples=plan.samples, max_share=config.max_bad_share)
 
@@ -59,6 +70,8 @@ class BatchReader:
         if not self._readers:  # in the process that reads: open files do not travel
             cv2.setNumThreads(1)
             self._readers = [SampleReader(places.index) for places in self._plan.sources]
+            worker = get_worker_info()
+            self._process = worker.id + 1 if worker else 0
         positions = self._share.positions(step)
         sources, epochs, rows = (column.tolist() for column in self._plan.locate(np.array(positions)))
         size = self._size
@@ -73,6 +86,8 @@ class BatchReader:
             texts.append(sentences)
             metas.append(meta)
             keys.append(key)
+        if self._note:
+            self._note(self._process, self._readers[sources[-1]].shard(rows[-1]), "")
         return Batch(
             images=torch.from_numpy(images),
             tokens=self._tokeniser.encode(texts, unit=self._config.report.unit).trimmed(),
@@ -92,6 +107,8 @@ class BatchReader:
         for attempt in range(first, first + MAX_SUBSTITUTES + 1):
             source, epoch, row = self._plan.substitute(position, attempt) if attempt else planned
             reader = self._readers[source]
+            if self._note:
+                self._note(self._process, reader.shard(row), reader.key(row))
             try:
                 read = self._read(reader, row, epoch, impression=impression)
             except ValueError as error:

@@ -14,11 +14,12 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from msvl.config.errors import DataError
 from msvl.data.batch import Batch
-from msvl.data.batch_reader import BatchReader, Share
+from msvl.data.batch_reader import BatchReader, Note, Share
 from msvl.data.config import DataConfig
 from msvl.data.faults import Fill
 from msvl.data.plan import Plan
 from msvl.data.tokenise import ReportTokeniser
+from msvl.environment import die_with_parent
 
 
 class Steps(IterableDataset):
@@ -46,6 +47,7 @@ def training_batches(
     *,
     start_step: int,
     fills: Mapping[int, Fill] | None = None,
+    note: Note | None = None,
 ) -> Iterator[Batch]:
     """Yield this rank's batches from `start_step` on, without end; every rank gets the same number.
 
@@ -56,11 +58,12 @@ def training_batches(
         share: Which positions this rank reads.
         start_step: Steps done.
         fills: Places that were filled before, by position: they are filled the same way again.
+        note: Told what is being read.
 
     Raises:
         DataError: a place cannot be filled, not even by a hundred substitutes.
     """
-    reader = BatchReader(plan, config, tokeniser, share, fills or {})
+    reader = BatchReader(plan, config, tokeniser, share, fills or {}, note)
     pipeline = webdataset.DataPipeline(Steps(start_step), webdataset.map(reader))
     if config.workers == 0:
         return iter(pipeline)
@@ -80,4 +83,5 @@ def _plain_errors(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def _start_worker(number: int) -> None:
+    die_with_parent()  # a loader that hangs in a read would outlive a killed rank
     torch.set_num_threads(1)
