@@ -324,11 +324,11 @@ def test_an_estimate_says_what_packing_takes_and_writes_nothing(tmp_path: Path) 
 
 def test_the_estimate_command_prints_and_writes_nothing(tmp_path: Path) -> None:
     done = subprocess.run(command(tmp_path / "out", "--estimate"), check=True, capture_output=True, text=True)
-    assert "records   " in done.stdout and "shards    about 9" in done.stdout
+    assert "records   " in done.stdout and "shards    about 35" in done.stdout
     numbers = subprocess.run(
         command(tmp_path / "out", "--estimate", "--json"), check=True, capture_output=True, text=True
     )
-    assert json.loads(numbers.stdout)["shards"] == 9
+    assert json.loads(numbers.stdout)["shards"] == 35
     assert list(tmp_path.iterdir()) == []
 
 
