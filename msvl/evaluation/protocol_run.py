@@ -156,12 +156,15 @@ def card_facts(protocol: Protocol, card: Card, packed: PackedSet) -> dict[str, A
 def split_status(card: Card, packed: PackedSet) -> str:
     """Say whether the packed set's splits are the card's lists, by the SHA-256 that the source noted at packing."""
     wanted = {split: item.sha256 for split, item in card.splits.items() if item.sha256}
+    noted = packed.manifest["source"].get("split_lists", {})
     if not wanted:
-        return "the packed set's own, by patient"
-    noted = packed.manifest.get("source", {}).get("split_lists") or {}
+        return "those of the lists that the set was packed by" if noted else "the packed set's own, by patient"
     found = sorted(split for split, digest in wanted.items() if noted.get(split) == digest)
     if len(found) == len(wanted):
-        return "as in the card: every list has its SHA-256"
+        lost = sum(packed.manifest["dropped"].values())
+        return "as in the card: every list has its SHA-256" + (
+            f"; {lost:,} images were left out at packing" if lost else ""
+        )
     other = ", ".join(sorted(set(wanted) - set(found)))
     return f"NOT the card's lists for {other}: the packed set's own splits, so the figures are no reproduction"
 

@@ -15,6 +15,7 @@ from msvl.config.errors import DataError
 from msvl.data.csv_table import not_utf8, place, read_rows
 from msvl.data.image_files import add_window, check_window, read_radiograph
 from msvl.data.openi_reports import OpeniReport, dicom_path, read_reports
+from msvl.data.set_folder import split_files
 from msvl.data.study import Entry, Record
 from msvl.data.view_names import GROUPS, add_views, choose_views, parse_views, view_group, view_name
 
@@ -67,7 +68,7 @@ class IuXraySource:
         return {
             "images": "dicom" if self._dicom else "png",
             "projections": bool(options.projections),
-            "split_file": bool(options.split_file),
+            "split_files": split_files(options.split_file),
             "views": list(options.views),
             "window": options.window,
         }

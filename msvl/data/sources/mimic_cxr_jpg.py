@@ -14,6 +14,7 @@ from msvl.data.csv_table import place, read_rows
 from msvl.data.images import read_reduced
 from msvl.data.label_states import CHEXPERT_FINDINGS, check_labelled, label_states
 from msvl.data.mimic_reports import ReportFiles, section_reports
+from msvl.data.set_folder import split_files
 from msvl.data.study import Entry, Record
 from msvl.data.view_names import add_views, choose_views, parse_views, view_group, view_name
 
@@ -79,6 +80,7 @@ class MimicCxrJpgSource:
             "views": list(options.views),
             "reports": "files" if options.reports else "sections" if options.sections else "none",
             "patients_left_out": len(options.without),
+            "split_files": split_files(table(options.images, SPLIT)),
         }
 
     def entries(self) -> list[Entry]:

@@ -12,6 +12,7 @@ from msvl.data.csv_table import place, read_rows
 from msvl.data.images import read_reduced
 from msvl.data.label_reports import plain_name
 from msvl.data.patient_facts import patient_facts
+from msvl.data.set_folder import split_files
 from msvl.data.study import Box, Entry, Record
 from msvl.data.validation_split import train_or_val
 from msvl.data.view_names import add_views, choose_views, parse_views, view_group, view_name
@@ -67,7 +68,13 @@ class NihChestXray14Source:
     def settings(self) -> dict[str, Any]:
         """Return what made this source."""
         boxes = (self._root / BOXES).is_file()
-        return {"table": self._table.name, "boxes": boxes, "views": list(self._views), "val_share": self._val_share}
+        return {
+            "table": self._table.name,
+            "boxes": boxes,
+            "views": list(self._views),
+            "val_share": self._val_share,
+            "split_files": split_files(*(self._root / name for name in LISTS)),
+        }
 
     def entries(self) -> list[Entry]:
         """List the images of the wanted views. Raises DataError naming file and row."""
