@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -155,12 +156,19 @@ def _meta(job: Job, record: Record, source: str, image: np.ndarray, scale: tuple
     return meta | {"text_hash": text_hash(" ".join(usable))}
 
 
-def _mask_png(record: Record, names: tuple[str, ...], shape: tuple[int, ...]) -> bytes:
+def _mask_png(record: Record, names: tuple[str, ...], shape: tuple[int, int]) -> bytes:
+    drawn = [(bit, record.masks[name]) for bit, name in enumerate(names) if name in record.masks]
+    drawn = [(bit, mask) for bit, mask in drawn if mask.any()]
+    if not drawn:
+        return _empty_mask(shape, deep=len(names) > 8)
     bits = np.zeros(shape, dtype=np.uint16)
-    for bit, name in enumerate(names):
-        if name not in record.masks:
-            continue
-        mask = cv2.resize(record.masks[name].astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST)
-        bits |= mask.astype(np.uint16) << bit
-    _, data = cv2.imencode(".png", bits if len(names) > 8 else bits.astype(np.uint8))
-    return data.tobytes()
+    for bit, mask in drawn:
+        small = cv2.resize(mask.view(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST)
+        bits |= small.astype(np.uint16) << bit
+    return encode_png(bits if len(names) > 8 else bits.astype(np.uint8))
+
+
+@lru_cache(maxsize=64)
+def _empty_mask(shape: tuple[int, int], *, deep: bool) -> bytes:
+    """Return the mask of an image without findings, as most are: encoding it takes as long as a JPEG of the image."""
+    return encode_png(np.zeros(shape, np.uint16 if deep else np.uint8))

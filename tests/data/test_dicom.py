@@ -351,3 +351,20 @@ def test_nothing_of_the_header_is_said(tmp_path: Path, caplog: pytest.LogCapture
             read_dicom(tmp_path / "a.dcm", "row 1")
     assert "SECRET" not in str(caught.value) + caplog.text
     assert b"SECRET" in (tmp_path / "a.dcm").read_bytes()
+
+
+@pytest.mark.parametrize("table", [(3, 64), (2, 4_000_000_000, 90), (2, 64, 64), (0,), (2, 64, 70_000)])
+def test_a_damaged_table_of_segments_does_not_end_the_process(tmp_path: Path, table: tuple[int, ...]) -> None:
+    dataset = pydicom.dcmread(_written(tmp_path, radiograph(12), bits=12, syntax=uid.RLELossless))
+    frame = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+    damaged = np.zeros(16, "<u4")
+    damaged[: len(table)] = table
+    dataset.PixelData = encapsulate([damaged.tobytes() + frame[64:]])
+    dataset.save_as(tmp_path / "b.dcm")
+    with pytest.raises(DataError, match=r"row 1: b\.dcm: its pixels are damaged"):
+        read_dicom(tmp_path / "b.dcm", "row 1")
+
+
+def test_a_header_whose_numbers_are_lists_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.dcm is no whole DICOM file: copy it again"):
+        read(tmp_path, radiograph(12), bits=12, BitsStored=[12, 12])

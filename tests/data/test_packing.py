@@ -22,6 +22,7 @@ from PIL import Image
 
 from msvl.config.errors import DataError
 from msvl.data.estimate import estimate
+from msvl.data.image_files import Decoding
 from msvl.data.images import decode_image, shrink, to_eight_bit
 from msvl.data.key_table import check_place, write_key_table
 from msvl.data.merge import Part, merge, pack_part
@@ -242,7 +243,9 @@ def table(folder: Path, count: int = 12, *, at_least: int = 0) -> TableSource:
         rows.append(f"secret-{number}.jpg,Report number {number} of these.,secret-patient-{number // 2}")
     rows.append("secret-lost.jpg,Its image is lost today.,secret-patient-lost")
     (folder / "reports.csv").write_text("image,report,patient\n" + "\n".join(rows))
-    return TableSource(folder, folder / "reports.csv", TableColumns(patient="patient"), decode_at_least=at_least)
+    return TableSource(
+        folder, folder / "reports.csv", TableColumns(patient="patient"), decoding=Decoding(at_least=at_least)
+    )
 
 
 def test_the_key_table_is_beside_the_source_and_its_owners_alone(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from msvl.config.errors import DataError
 from msvl.data.csv_table import not_utf8, place, read_rows
-from msvl.data.image_files import add_window, check_window, read_radiograph
+from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.label_states import CHEXPERT_FINDINGS, check_labelled
 from msvl.data.patient_facts import patient_facts
 from msvl.data.patient_folders import TAIL, patient_folders
@@ -47,7 +47,7 @@ class CheXpertPlusSource:
 
     def __init__(
         self, root: Path, *, labels: str = "report", views: tuple[str, ...] = ("frontal",), pixels: str = "PNG",
-        window: int = 1, decode_at_least: int = 0,
+        decoding: Decoding = AS_IT_IS,
     ) -> None:  # fmt: skip
         """Raise DataError when images, table or labels are not there.
 
@@ -56,8 +56,7 @@ class CheXpertPlusSource:
             labels: Of which text, of LABELLED.
             views: Groups of views to keep.
             pixels: Which folder of images, of PIXELS.
-            window: Which of a DICOM file's windows to apply, from 1; 0 for none.
-            decode_at_least: Short side in pixels that JPEGs may be reduced to, 0 the whole.
+            decoding: How files are read.
         """
         if not root.is_dir():
             raise DataError(f"--images {root}: there is no such folder")
@@ -67,11 +66,16 @@ class CheXpertPlusSource:
         if labels != "none" and not (root / LABELS.format(labels)).is_file():
             raise DataError(f"--images {root} has no {LABELS.format(labels)}: put it there, or give --labels none")
         self._root, self._labels, self._views = root, labels, views
-        self._pixels, self._window, self._decode_at_least = pixels, window, decode_at_least
+        self._pixels, self._decoding = pixels, decoding
 
     def settings(self) -> dict[str, Any]:
         """Return what made this source."""
-        return {"labels": self._labels, "views": list(self._views), "pixels": self._pixels, "window": self._window}
+        return {
+            "labels": self._labels,
+            "views": list(self._views),
+            "pixels": self._pixels,
+            "window": self._decoding.window,
+        }
 
     def entries(self) -> list[Entry]:
         """List the images of the wanted views. Raises DataError naming file and row."""
@@ -84,7 +88,7 @@ class CheXpertPlusSource:
         """Read one image; its report was listed."""
         found = entry.payload
         path = self._root / found["path"]
-        image, full_size, _ = read_radiograph(path, entry.where, at_least=self._decode_at_least, window=self._window)
+        image, full_size, _ = read_radiograph(path, entry.where, self._decoding)
         return Record(
             image,
             found["report"],
@@ -217,6 +221,5 @@ def from_arguments(arguments: argparse.Namespace) -> CheXpertPlusSource:
         labels=arguments.labels,
         views=parse_views(arguments.views),
         pixels=arguments.pixels,
-        window=check_window(arguments.window),
-        decode_at_least=arguments.short_side,
+        decoding=Decoding.from_arguments(arguments),
     )

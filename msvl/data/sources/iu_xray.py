@@ -13,7 +13,7 @@ from typing import Any
 
 from msvl.config.errors import DataError
 from msvl.data.csv_table import not_utf8, place, read_rows
-from msvl.data.image_files import add_window, check_window, read_radiograph
+from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.openi_reports import OpeniReport, dicom_path, read_reports
 from msvl.data.set_folder import split_files
 from msvl.data.study import Entry, Record
@@ -40,8 +40,7 @@ class IuOptions:
     split_file: Path | None = None
     """annotation.json of R2Gen, whose split most papers use; the data set has none."""
     views: tuple[str, ...] = ("frontal", "unknown")
-    window: int = 1
-    decode_at_least: int = 0
+    decoding: Decoding = AS_IT_IS
 
 
 class IuXraySource:
@@ -70,7 +69,7 @@ class IuXraySource:
             "projections": bool(options.projections),
             "split_files": split_files(options.split_file),
             "views": list(options.views),
-            "window": options.window,
+            "window": options.decoding.window,
         }
 
     def entries(self) -> list[Entry]:
@@ -90,8 +89,7 @@ class IuXraySource:
         image, full_size, _ = read_radiograph(
             options.images / entry.payload["path"],
             entry.where,
-            at_least=options.decode_at_least,
-            window=options.window,
+            options.decoding,
         )
         extra = {"mesh": entry.payload["terms"]} if entry.payload["terms"] else {}
         return Record(
@@ -189,7 +187,6 @@ def from_arguments(arguments: argparse.Namespace) -> IuXraySource:
             projections=arguments.projections,
             split_file=arguments.split_file,
             views=parse_views(arguments.views),
-            window=check_window(arguments.window),
-            decode_at_least=arguments.short_side,
+            decoding=Decoding.from_arguments(arguments),
         )
     )

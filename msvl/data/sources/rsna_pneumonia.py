@@ -11,7 +11,7 @@ from typing import Any
 
 from msvl.config.errors import DataError
 from msvl.data.csv_table import not_utf8, place, read_rows
-from msvl.data.image_files import add_window, check_window, read_radiograph
+from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.patient_facts import patient_facts
 from msvl.data.set_folder import split_files
 from msvl.data.sources import nih_chestxray14 as nih
@@ -45,8 +45,7 @@ class RsnaOptions:
     """List of `stage_2_test_images/ID.dcm 0` or `1`: the test stage's images too, whose labels Kaggle never gave to entrants."""
     val_share: float = 0.1
     """Share of the other patients that go to val, with that list."""
-    window: int = 1
-    decode_at_least: int = 0
+    decoding: Decoding = AS_IT_IS
 
 
 class RsnaPneumoniaSource:
@@ -76,7 +75,7 @@ class RsnaPneumoniaSource:
             "nih_test_list": bool(options.nih_test_list),
             "split_files": split_files(options.nih_test_list),
             "test_labels": options.test_labels.name if options.test_labels else "",
-            "window": options.window,
+            "window": options.decoding.window,
         }
 
     def entries(self) -> list[Entry]:
@@ -106,9 +105,7 @@ class RsnaPneumoniaSource:
     def record(self, entry: Entry) -> Record:
         """Read one image. Raises DataError when a box is not inside it."""
         options, path = self._options, Path(entry.payload["path"])
-        image, full_size, facts = read_radiograph(
-            options.root / path, entry.where, at_least=options.decode_at_least, window=options.window
-        )
+        image, full_size, facts = read_radiograph(options.root / path, entry.where, options.decoding)
         for box in entry.payload["boxes"]:
             if box.x + box.w > full_size[1] or box.y + box.h > full_size[0]:
                 raise DataError(
@@ -265,7 +262,6 @@ def from_arguments(arguments: argparse.Namespace) -> RsnaPneumoniaSource:
             nih_test_list=arguments.nih_test_list,
             test_labels=arguments.test_labels,
             val_share=arguments.val_share,
-            window=check_window(arguments.window),
-            decode_at_least=arguments.short_side,
+            decoding=Decoding.from_arguments(arguments),
         )
     )
