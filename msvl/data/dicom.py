@@ -62,7 +62,7 @@ def read_dicom(path: Path, where: str, *, window: int = 1, at_least: int = 0, de
         patterns = _patterns(header, syntax, at_least if is_linear(header, window) else 0)
         pixels = grey_values(patterns, header, window, compressed=syntax in SYNTAXES, depth=depth)
     except ValueError as error:
-        raise DataError(f"{where}: {path.name}: {error}") from error
+        raise DataError(f"{where}: {error}") from error
     facts = {name: header.values[name] for name in FACTS if header.values.get(name)}
     return DicomImage(pixels, (header.number("Rows"), header.number("Columns")), facts)
 
@@ -83,12 +83,12 @@ def read_patient_id(path: Path) -> str:
 
 def _header(path: Path, where: str) -> DicomHeader:
     if not path.is_file():
-        raise DataError(f"{where}: there is no image file {path.name} in {path.parent}")
+        raise DataError(f"{where}: there is no such image file: is the folder the right one, and all of it there?")
     try:
         data = path.read_bytes()
         return read_header(gzip.decompress(data) if path.suffix == ".gz" else data)
     except UNREADABLE as error:
-        raise DataError(f"{where}: {path.name} is no whole DICOM file: copy it again") from error
+        raise DataError(f"{where}: its file is no whole DICOM file: copy it again") from error
 
 
 def _check(header: DicomHeader) -> None:

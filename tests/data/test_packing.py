@@ -267,7 +267,7 @@ def test_the_key_table_is_beside_the_source_and_its_owners_alone(tmp_path: Path)
             assert row["source_image"].removeprefix("secret-").removesuffix(".jpg") in meta["report"]
     for file in (tmp_path / "out").rglob("*"):
         assert not file.is_file() or b"secret" not in file.read_bytes(), f"a source id is in {file}"
-    assert "there is no image file" in (tmp_path / "out" / "dropped.csv").read_text()
+    assert "there is no such image file" in (tmp_path / "out" / "dropped.csv").read_text()
     with pytest.raises(DataError, match="is inside the packed set"):
         check_place(tmp_path / "out" / "keys.csv", tmp_path / "out")
     with pytest.raises(DataError, match="--key-table /proc/none/keys.csv cannot be written"):
@@ -327,11 +327,11 @@ def test_an_estimate_says_what_packing_takes_and_writes_nothing(tmp_path: Path) 
 
 def test_the_estimate_command_prints_and_writes_nothing(tmp_path: Path) -> None:
     done = subprocess.run(command(tmp_path / "out", "--estimate"), check=True, capture_output=True, text=True)
-    assert "records   " in done.stdout and "shards    about 9" in done.stdout
+    assert "records   " in done.stdout and "shards    about 35" in done.stdout
     numbers = subprocess.run(
         command(tmp_path / "out", "--estimate", "--json"), check=True, capture_output=True, text=True
     )
-    assert json.loads(numbers.stdout)["shards"] == 9
+    assert json.loads(numbers.stdout)["shards"] == 35
     assert list(tmp_path.iterdir()) == []
 
 

@@ -15,6 +15,7 @@ from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograp
 from msvl.data.label_states import CHEXPERT_FINDINGS, check_labelled
 from msvl.data.patient_facts import patient_facts
 from msvl.data.patient_folders import TAIL, patient_folders
+from msvl.data.shown import shown_cell
 from msvl.data.study import Entry, Record
 from msvl.data.view_names import add_views, choose_views, parse_views, view_group
 
@@ -114,7 +115,7 @@ def _listed(
     if not tail:
         raise DataError(f"{where}: path_to_image is not train/patient00001/study1/view1_frontal.jpg")
     if row["split"] not in SPLITS:
-        raise DataError(f"{where}: split '{row['split']}'; expected {' or '.join(SPLITS)}")
+        raise DataError(f"{where}: split {shown_cell(row['split'])}; expected {' or '.join(SPLITS)}")
     if not row["deid_patient_id"]:
         raise DataError(f"{where}: deid_patient_id is empty, so its split is not safe; download the table again")
     split, patient, study, image, kind = tail.groups()
@@ -157,7 +158,7 @@ def _rank(cell: str, where: str) -> float | None:
     try:
         return float(cell)
     except ValueError:
-        raise DataError(f"{where}: patient_report_date_order '{cell}' is no number") from None
+        raise DataError(f"{where}: patient_report_date_order is {shown_cell(cell)}; expected a number") from None
 
 
 def _labels(path: Path) -> dict[str, dict[str, int | None]]:
@@ -194,7 +195,7 @@ def _labelled(line: str, where: str) -> tuple[str, dict[str, int | None]]:
         raise DataError(f"{where}: path_to_image is not train/patient00001/study1/view1_frontal.jpg")
     wrong = [name for name, state in states.items() if state not in (None, 1, 0, -1)]
     if wrong:
-        raise DataError(f"{where}: label {states[wrong[0]]!r} of {wrong[0]}; expected 1, 0, -1 or null")
+        raise DataError(f"{where}: label {shown_cell(str(states[wrong[0]]))} of {wrong[0]}; expected 1, 0, -1 or null")
     return _name(tail), {name: None if state is None else int(state) for name, state in states.items()}
 
 

@@ -15,6 +15,7 @@ from msvl.data.images import read_reduced
 from msvl.data.label_states import CHEXPERT_FINDINGS, check_labelled, label_states
 from msvl.data.mimic_reports import ReportFiles, section_reports
 from msvl.data.set_folder import split_files
+from msvl.data.shown import shown_cell
 from msvl.data.study import Entry, Record
 from msvl.data.view_names import add_views, choose_views, parse_views, view_group, view_name
 
@@ -139,7 +140,9 @@ class MimicCxrJpgSource:
         splits = {}
         for number, row in read_rows(path, ("dicom_id", "split")):
             if row["split"] not in SPLITS:
-                raise DataError(f"{place(path, number)}: split '{row['split']}'; expected {', '.join(SPLITS)}")
+                raise DataError(
+                    f"{place(path, number)}: split {shown_cell(row['split'])}; expected {', '.join(SPLITS)}"
+                )
             splits[row["dicom_id"]] = SPLITS[row["split"]]
         return splits
 

@@ -14,6 +14,7 @@ from msvl.data.csv_table import not_utf8, place, read_rows
 from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.patient_facts import patient_facts
 from msvl.data.set_folder import split_files
+from msvl.data.shown import shown_cell
 from msvl.data.sources import nih_chestxray14 as nih
 from msvl.data.study import Box, Entry, Record
 from msvl.data.validation_split import train_or_val
@@ -178,7 +179,9 @@ def _read_boxes(path: Path) -> dict[str, tuple[str, list[Box]]]:
     for number, row in read_rows(path, ("patientId", *BOX_COLUMNS, "Target")):
         where, image = place(path, number), row["patientId"]
         if row["Target"] not in ("0", "1") or targets.setdefault(image, row["Target"]) != row["Target"]:
-            raise DataError(f"{where}: Target is '{row['Target']}'; expected 0 or 1, the same in all rows of an image")
+            raise DataError(
+                f"{where}: Target is {shown_cell(row['Target'])}; expected 0 or 1, the same in all rows of an image"
+            )
         _, boxes = found.setdefault(image, (where, []))
         cells = [row[name] for name in BOX_COLUMNS]
         if row["Target"] == "0":
@@ -201,7 +204,7 @@ def _read_classes(path: Path) -> dict[str, str]:
     for number, row in read_rows(path, ("patientId", "class")):
         where = place(path, number)
         if row["class"] not in CLASS_NAMES:
-            raise DataError(f"{where}: class '{row['class']}'; expected {', '.join(CLASS_NAMES)}")
+            raise DataError(f"{where}: class {shown_cell(row['class'])}; expected {', '.join(CLASS_NAMES)}")
         if classes.setdefault(row["patientId"], row["class"]) != row["class"]:
             raise DataError(f"{where}: its image has another class in a row above: download the table again")
     return classes

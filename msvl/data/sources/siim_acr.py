@@ -107,7 +107,7 @@ def _index_images(root: Path) -> dict[str, Path]:
     for path in sorted(root.rglob("*.dcm")):
         below = path.relative_to(root)
         if paths.setdefault(path.stem, below) != below:
-            raise DataError(f"{root} has {below} and {paths[path.stem]}: keep one version of the images")
+            raise DataError(f"{root} has an image in two places below it: keep one version of the images")
     if not paths:
         raise DataError(f"--images {root} has no .dcm file in it or below")
     return paths

@@ -14,6 +14,7 @@ from msvl.data.csv_table import place, read_rows
 from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.label_states import label_state
 from msvl.data.patient_facts import patient_facts
+from msvl.data.shown import shown_cell
 from msvl.data.study import Box, Entry, Record
 from msvl.data.validation_split import train_or_val
 
@@ -171,7 +172,7 @@ def _kaggle_readings(path: Path) -> dict[str, _Reading]:
         reading = readings.setdefault(row["image_id"], _Reading(where, "train", {}, {}))
         votes = reading.votes.setdefault(row["rad_id"], dict.fromkeys(KAGGLE_FINDINGS, 0))
         if row["class_name"] not in KAGGLE_FINDINGS:
-            raise DataError(f"{where}: class '{row['class_name']}'; expected {', '.join(KAGGLE_FINDINGS)}")
+            raise DataError(f"{where}: class {shown_cell(row['class_name'])}; expected {', '.join(KAGGLE_FINDINGS)}")
         votes[row["class_name"]] = 1
         if row["class_name"] != NORMAL:
             _add_box(reading, row, KAGGLE_FINDINGS, where)
@@ -185,7 +186,7 @@ def _box_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[
 
 def _add_box(reading: _Reading, row: Mapping[str, str], findings: tuple[str, ...], where: str) -> None:
     if row["class_name"] not in findings:
-        raise DataError(f"{where}: class '{row['class_name']}'; expected {NORMAL} or {', '.join(findings)}")
+        raise DataError(f"{where}: class {shown_cell(row['class_name'])}; expected {NORMAL} or {', '.join(findings)}")
     try:
         left, top, right, bottom = (float(row[name]) for name in EDGES)
     except ValueError as error:
@@ -199,7 +200,7 @@ def _add_box(reading: _Reading, row: Mapping[str, str], findings: tuple[str, ...
 def _vote(cell: str, where: str, column: str) -> int:
     state = label_state(cell, where, column)
     if state not in (0, 1):
-        raise DataError(f"{where}: label '{cell}' in column '{column}'; readers say 1 or 0")
+        raise DataError(f"{where}: label {shown_cell(cell)} in column '{column}'; readers say 1 or 0")
     return state
 
 
