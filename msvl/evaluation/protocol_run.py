@@ -72,7 +72,10 @@ def evaluate_protocol(request: ProtocolRequest, say: Callable[[str], None]) -> t
     nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
     packed = PackedSet.open(request.data) if request.data else PackedSet.from_config(training_data(place))
     cards = _cards(request, packed)
-    splits = read_splits(packed, judged.report, size=model.config.image_size, split=request.split, limit=request.limit)
+    splits = read_splits(
+        packed, judged.report, size=model.config.image_size, split=request.split, limit=request.limit,
+        train_subset=request.config.train_subset,
+    )  # fmt: skip
     digest = judged.digest
 
     def exam_of(network: MSVLModel, identity: str) -> Exam:
@@ -115,13 +118,22 @@ def evaluate_protocol(request: ProtocolRequest, say: Callable[[str], None]) -> t
     return path, content
 
 
-def read_splits(packed: PackedSet, report: ReportConfig, *, size: int, split: str, limit: int | None) -> Splits:
-    """Decode the judged split, val and train; those that the set lacks are empty."""
+def read_splits(
+    packed: PackedSet,
+    report: ReportConfig,
+    *,
+    size: int,
+    split: str,
+    limit: int | None,
+    train_subset: str | None = None,
+) -> Splits:
+    """Decode the judged split, val and train, or the part of it that a list names; those that the set lacks are empty."""
 
     def read(name: str) -> EvaluationSet:
         if name != split and not packed.counts(name)["samples"]:
             return EvaluationSet.empty(size)
-        return EvaluationSet.load(packed, name, image_size=size, report=report, limit=limit)
+        subset = train_subset if name == "train" else None
+        return EvaluationSet.load(packed, name, image_size=size, report=report, limit=limit, subset=subset)
 
     if split != "test":
         raise DataError(f"a protocol learns from train, chooses on val and judges test: split {split} cannot be judged by it")  # fmt: skip

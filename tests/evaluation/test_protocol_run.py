@@ -309,6 +309,11 @@ def test_a_set_packed_by_the_cards_lists_is_known_by_their_digests(judged: Path,
     status = {name: content["cards"]["linear_probe"]["splits"] for name, content in figures.items()}
     assert status["theirs"] == "as in the card: every list has its SHA-256"
     assert status["others"].startswith("NOT the card's lists for val")
+    few = tmp_path / "few.txt"
+    assert main(["data", "subset", str(out), "--ratio", "0.5", "--out", str(few)]) == 0
+    assert main([*line, "--resamples", "0", "--name", "few", "--train-subset", str(few)]) == 0
+    learnt = json.loads((judged / "evaluation" / "few.json").read_text())["figures"]["linear_probe"]
+    assert learnt["training_images_at_100"] == len(few.read_text().splitlines()) - 1
     listed = sum(map(len, parts["train_10"]))
     assert figures["theirs"]["figures"]["linear_probe"]["training_images_at_10"] == listed
 
