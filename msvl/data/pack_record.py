@@ -20,7 +20,8 @@ from msvl.data.images import encode_jpeg, encode_png, shrink, to_eight_bit
 from msvl.data.label_reports import report_from_labels
 from msvl.data.pack_options import PackOptions
 from msvl.data.partial import Dropped
-from msvl.data.sample import report_fields, usable_sentences
+from msvl.data.reports import repeated_headings
+from msvl.data.sample import report_fields, sections_of, usable_sentences
 from msvl.data.study import Entry, Record, Source
 from msvl.data.worker_pool import end_with_parent
 
@@ -51,6 +52,8 @@ class PackedSample:
     text_hash: str
     pixels: tuple[int, int, int]
     """Sum of grey levels (8 bits), sum of their squares, number of pixels."""
+    repeats: bool = False
+    """Whether findings or impression stand in the report more than once, of which the last is read."""
 
     @property
     def bytes(self) -> int:
@@ -107,7 +110,8 @@ def _sample(job: Job, record: Record, source: Source, options: PackOptions) -> P
     members = {options.image_format: data, "json": json.dumps(meta, sort_keys=True).encode()}
     if record.masks:
         members["mask.png"] = _mask_png(record, source.mask_names, image.shape)
-    return PackedSample(members, meta["text_hash"], pixel_sums(to_eight_bit(image)))
+    repeats = bool(record.report) and repeated_headings(sections_of(meta))
+    return PackedSample(members, meta["text_hash"], pixel_sums(to_eight_bit(image)), repeats)
 
 
 def _with_report(job: Job, record: Record, source: Source, options: PackOptions) -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 import zlib
 from pathlib import Path
 
@@ -26,6 +27,9 @@ class ShardWriter:
         """Sum of the members so far."""
         # A fixed time makes the bytes a function of the input.
         self._writer = webdataset.TarWriter(str(path), encoder=False, mtime=0, user="msvl", group="msvl")
+        self._writer.tarstream.format = (
+            tarfile.USTAR_FORMAT
+        )  # the same bytes as PAX here, without looking for what needs it
         self._rows: list[np.ndarray] = []
 
     def add(self, job: Job, sample: PackedSample) -> None:

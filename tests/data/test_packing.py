@@ -374,3 +374,26 @@ def test_an_interrupted_upload_sends_only_the_rest(
     found = open_location("s3://bucket/packed/rest/train").list()
     assert found == sorted(Path(name).name for name in names[1:] if name.startswith("train/"))
     assert not staged.exists()
+
+
+class TwiceSource(TinySource):
+    """Every third report has two impressions."""
+
+    def record(self, entry: Entry) -> Record:
+        record = super().record(entry)
+        return (
+            replace(record, report=f"{record.report}\nIMPRESSION: Nothing of note.\nIMPRESSION: Nothing new.")
+            if entry.payload % 3 == 0
+            else record
+        )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_reports_with_a_section_twice_are_counted_in_the_log(
+    tmp_path: Path, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    pack(TwiceSource(6), tmp_path / "set", PackOptions(short_side=32), workers=workers, progress=False)
+    assert "tiny: 4 reports have FINDINGS or IMPRESSION more than once; the last is read" in caplog.text
+    caplog.clear()
+    pack(TinySource(6), tmp_path / "other", PackOptions(short_side=32), workers=1, progress=False)
+    assert "more than once" not in caplog.text
