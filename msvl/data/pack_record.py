@@ -165,11 +165,18 @@ def _mask_png(record: Record, names: tuple[str, ...], shape: tuple[int, int]) ->
     drawn = [(bit, mask) for bit, mask in drawn if mask.any()]
     if not drawn:
         return _empty_mask(shape, deep=len(names) > 8)
-    bits = np.zeros(shape, dtype=np.uint16)
+    bits = np.zeros(shape, dtype=np.uint16 if len(names) > 8 else np.uint8)
     for bit, mask in drawn:
-        small = cv2.resize(mask.view(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST)
-        bits |= small.astype(np.uint16) << bit
-    return encode_png(bits if len(names) > 8 else bits.astype(np.uint8))
+        bits |= np.left_shift(_resized_mask(mask, shape), bit, dtype=bits.dtype)
+    return encode_png(bits)
+
+
+def _resized_mask(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    pixels = mask.view(np.uint8)
+    if pixels.flags.c_contiguous:
+        return cv2.resize(pixels, shape[::-1], interpolation=cv2.INTER_NEAREST)
+    # Masks that were drawn column by column lie on their side, and stay so while they are large.
+    return np.ascontiguousarray(cv2.resize(pixels.T, shape, interpolation=cv2.INTER_NEAREST).T)
 
 
 @lru_cache(maxsize=64)

@@ -13,7 +13,7 @@ from msvl.config.errors import DataError
 from msvl.data.csv_table import place, read_rows
 from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.patient_facts import patient_facts
-from msvl.data.run_length import decode_runs
+from msvl.data.run_length import mark_runs
 from msvl.data.study import Entry, Record
 from msvl.data.view_names import view_name
 
@@ -59,17 +59,18 @@ class SiimAcrSource:
     def record(self, entry: Entry) -> Record:
         """Read one image and join its masks. Raises DataError naming the row of a mask that does not fit."""
         image, full_size, facts = read_radiograph(self._root / entry.payload["path"], entry.where, self._decoding)
-        mask = np.zeros(full_size if entry.payload["runs"] else image.shape, dtype=bool)  # an empty one may be small
+        # An empty mask may be small.
+        columns = np.zeros((full_size if entry.payload["runs"] else image.shape)[::-1], dtype=bool)
         for where, runs in entry.payload["runs"]:
             try:
-                mask |= decode_runs(runs, *full_size)
+                mark_runs(columns, runs)
             except ValueError as error:
                 raise DataError(f"{where}: {error}") from error
         return Record(
             image,
             view=_view(facts),
             labels=entry.labels,
-            masks={FINDING: mask},
+            masks={FINDING: columns.T},
             full_size=full_size,
             extra=patient_facts(sex=facts.get("PatientSex", ""), age=facts.get("PatientAge", "")),
         )
