@@ -24,7 +24,7 @@ STEP_PHASES = ("data", "forward", "agree", "backward", "report")
 
 
 class Heartbeat:
-    """Written by one rank, and by its loader processes, which inherit the mapping."""
+    """Written by one rank, and by its loader processes."""
 
     def __init__(self, path: Path, *, rank: int, readers: int) -> None:
         """Create the file.
@@ -35,15 +35,25 @@ class Heartbeat:
             readers: Loader processes.
         """
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(path, "wb+") as stream:
+        with open(path, "wb") as stream:
             stream.truncate((_READERS + 1 + readers + 1) * SLOT)
-            self._map = mmap.mmap(stream.fileno(), 0)
+        self._path = path
+        self._map = _mapped(path)
         self._counts = {"beats": 0, "collectives": 0}
         self._mark, self._section = time.monotonic(), ("", -1)
         self._write(
             _WHO, {"rank": rank, "pid": os.getpid(), "started": start_time(os.getpid()), "host": os.uname().nodename}
         )
         self.phase("start", 0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to a loader process that was not forked: by the file."""
+        return {name: value for name, value in self.__dict__.items() if name != "_map"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Map the file in another process."""
+        self.__dict__.update(state)
+        self._map = _mapped(self._path)
 
     def phase(self, name: str, step: int, keys: Sequence[str] = ()) -> None:
         """Say what begins.
@@ -127,6 +137,11 @@ def start_time(pid: int) -> str | None:
     except OSError:
         return None
     return None if fields[0] in "ZX" else fields[19]
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with open(path, "rb+") as stream:
+        return mmap.mmap(stream.fileno(), 0)
 
 
 def _slot(data: bytes, number: int) -> dict[str, Any] | None:

@@ -56,8 +56,8 @@ class TrainConfig(Config):
     timeout_minutes: PositiveFloat = 30.0
     """A collective that waits longer ends the run."""
     watchdog_minutes: NonNegativeFloat = 10.0
-    """A step, a judgement or a save that takes longer is a hang: the page in `hang/` says who, and the attempt ends for a
-    requeue. 0 turns it off."""
+    """A step that takes longer, or a start, a judgement or a save that takes twice as long, is a hang: the page in `hang/` says
+    who, and the attempt ends for a requeue. 0 turns it off."""
 
 
 class OptimizerConfig(Config):

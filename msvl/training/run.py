@@ -186,7 +186,7 @@ def _train(
         start_step=state.step,
         fills=dict(fills.known),
         stored=stored,
-        note=heart.reading,
+        note=heart.reading if config.train.watchdog_minutes else None,
     )
     reason = "failed"
     try:
@@ -194,6 +194,7 @@ def _train(
         reason = "finished" if state.step == config.train.steps else f"stopped by {stop.name or 'another rank'}"
     except SupersededError:
         folder.stop_log()
+        observers = []  # closing them would send what they still hold
         raise
     except MsvlError as error:
         reason = f"failed: {error}"
@@ -244,6 +245,7 @@ def _observers(
                 entity=config.wandb.entity,
                 name=config.run.name,
                 config=config.model_dump(mode="json", by_alias=True) | {"facts": facts},
+                resumed_at=state.step,
             )
         )
     observers.append(ProgressBar(state.step, config.train.steps))

@@ -21,6 +21,7 @@ from msvl.config.save import config_to_yaml, save_config
 from msvl.training.config import PretrainConfig
 
 PACKAGES = ("torch", "deepspeed", "accelerate", "transformers", "webdataset", "wandb", "submitit", "einops", "numpy")
+METRICS = "metrics.jsonl"
 COMMIT_FILE = ".commit"
 """At the root of a snapshot of the code: the commit of the checkout that it was taken from."""
 
@@ -31,7 +32,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self.metrics = path / "metrics.jsonl"
+        self.metrics = path / METRICS
         self.logs = path / "log"
 
     def check_start(self, *, resume: bool) -> None:

@@ -33,6 +33,7 @@ from msvl.training.finished import (
     step_folder,
 )
 from msvl.training.lease import Lease
+from msvl.training.run_folder import METRICS
 from msvl.training.state import TrainState
 
 Export = Callable[[dict[str, torch.Tensor], Path], None]
@@ -172,6 +173,7 @@ class Saver:
             return
         self._export(writing.snapshot.weights, writing.partial / "model")
         writing.snapshot.state.write(writing.partial / "state.json")
+        _flush(self._checkpoints.parent / METRICS)  # a resume from here must find the steps that led here
         for path in [*sorted((writing.partial / "model").rglob("*")), writing.partial / "state.json"]:
             if path.is_file():
                 name = str(path.relative_to(writing.partial))
@@ -204,6 +206,14 @@ class Saver:
         )
         error.agreed = True
         raise error
+
+
+def _flush(path: Path) -> None:
+    """Bring what was written to a file onto the disk; nothing where there is no such file."""
+    if path.is_file():
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
 
 
 def _make_empty(partial: Path) -> None:

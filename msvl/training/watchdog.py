@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from msvl.config.exit_codes import REQUEUE
-from msvl.monitoring.heartbeat import Beat, Heartbeat, read_beat, tell_to_leave
+from msvl.monitoring.heartbeat import STEP_PHASES, Beat, Heartbeat, read_beat, tell_to_leave
 
 STACK_SIGNAL = signal.SIGRTMIN + 5
 OTHER_NODES_SECONDS = 20.0
 """How long the page waits for the other nodes: their ranks stood still at the same moment, give or take a phase."""
 LEAVE_SECONDS = 5.0
+OTHER_SHARE = 2
+"""What is no step reads and writes much at once, on disks that others use too."""
 
 
 def node_folder(run: Path, attempt: int) -> Path:
@@ -75,11 +77,16 @@ def watch(folder: Path, run: Path, *, attempt: int, world: int, seconds: float) 
         beats = _beats(folder)
         if not any(beat.alive() for beat in beats):
             break
-        if time.monotonic() - max(beat.now["mark"] for beat in beats) > seconds and not _ended(beats):
+        if not _ended(beats) and all(time.monotonic() > deadline(beat, seconds) for beat in beats):
             _report(folder, beats, run, attempt=attempt, world=world, seconds=seconds)
             _end(folder)
             break
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def deadline(beat: Beat, seconds: float) -> float:
+    """Return when a rank must have gone on: a step has `seconds`, a start, a judgement or a save OTHER_SHARE times that."""
+    return beat.now["mark"] + seconds * (1 if beat.now["phase"] in STEP_PHASES else OTHER_SHARE)
 
 
 def _ended(beats: list[Beat]) -> bool:
@@ -112,8 +119,8 @@ def _report(folder: Path, beats: list[Beat], run: Path, *, attempt: int, world: 
     if first == 0:
         write_page(page, parts, run, attempt=attempt, world=world, seconds=seconds, patience=OTHER_NODES_SECONDS)
         return
-    deadline = time.monotonic() + 2 * OTHER_NODES_SECONDS
-    while not page.is_file() and time.monotonic() < deadline:
+    end = time.monotonic() + 2 * OTHER_NODES_SECONDS
+    while not page.is_file() and time.monotonic() < end:
         time.sleep(0.2)
 
 
@@ -155,8 +162,8 @@ def _stacks(folder: Path, beat: Beat) -> str:
 
 def _wait_for_stack(path: Path, begin: int) -> None:
     """Wait until a file has grown beyond `begin` and grows no more, at most three seconds."""
-    deadline, size = time.monotonic() + 3.0, -1
-    while time.monotonic() < deadline:
+    end, size = time.monotonic() + 3.0, -1
+    while time.monotonic() < end:
         time.sleep(0.2)
         found = path.stat().st_size
         if begin < found == size:
@@ -178,8 +185,8 @@ def _end(folder: Path) -> None:
     """End this node's ranks with the code for a requeue; kill those that do not answer."""
     for path in folder.glob("rank-*"):
         tell_to_leave(path)
-    beats, deadline = _beats(folder), time.monotonic() + LEAVE_SECONDS
-    while any(beat.alive() for beat in beats) and time.monotonic() < deadline:
+    beats, end = _beats(folder), time.monotonic() + LEAVE_SECONDS
+    while any(beat.alive() for beat in beats) and time.monotonic() < end:
         time.sleep(0.1)
     for beat in beats:
         if beat.alive():

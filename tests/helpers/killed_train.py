@@ -2,7 +2,7 @@
 
 With "signal": "SIGSTOP" it stands still there instead, until somebody sends SIGCONT, and goes on.
 
-Started by accelerate in place of msvl/train.py. Nothing in the package knows of it.
+Started by accelerate, or as one process, in place of msvl/train.py. Nothing in the package knows of it.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def install(where: str, number: int, share: float, signal_name: str) -> None:
 def main() -> int:
     """Install the death of this rank, if it is this rank's turn, and train."""
     plan = json.loads(os.environ["KILL_AT"])
-    if int(os.environ["RANK"]) == plan["rank"]:
+    if int(os.environ.get("RANK", "0")) == plan["rank"]:
         from msvl.environment import prepare_environment
 
         prepare_environment()

@@ -73,12 +73,9 @@ def test_an_attempt_that_wakes_inside_a_save_publishes_nothing(tiny_set: Path, t
     config = tiny_config(tmp_path / "run.yaml", data=tiny_set, runs=tmp_path, name="r", train=train)
     run, trace = tmp_path / "r", tmp_path / "trace"
     plan = {"where": "rename", "rank": 0, "number": 1, "signal": "SIGSTOP"}
-    alone = {name: "0" for name in ("RANK", "LOCAL_RANK")} | {"WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
     sleeper = start(
-        ["env", *(f"{name}={value}" for name, value in (alone | {"MASTER_PORT": "0"}).items()), *TRAIN, "--config",
-         str(config)],
-        environment={"KILL_AT": json.dumps(plan), "KILL_TRACE": str(trace)},
-    )  # fmt: skip
+        [*TRAIN, "--config", str(config)], environment={"KILL_AT": json.dumps(plan), "KILL_TRACE": str(trace)}
+    )
     try:
         until(trace.is_file)
         done = execute([sys.executable, "-m", "msvl.train", "--config", str(config), "--resume"])
