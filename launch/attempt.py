@@ -79,6 +79,11 @@ class TrainingJob:
         except MsvlError as error:
             restarts.end(str(error), asked=False)
             raise
+        if not signals.ended and scontrol.restarts(job) != restart:
+            say(
+                "this start lived on after its node's daemon had died; Slurm has put the job back already, so it ends here"
+            )
+            leave_without_a_result()
         restarts.end(outcome.reason, asked=outcome.asked)
         say(outcome.reason)
         if outcome.then == "done":

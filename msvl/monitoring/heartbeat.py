@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msvl.config.errors import ClusterError
+
 SLOT = 4096
 _HEAD = struct.Struct("<QI")
 _WHO, _NOW, _BATCH, _COLLECTIVE, _READERS = range(5)
@@ -26,19 +28,24 @@ STEP_PHASES = ("data", "forward", "agree", "backward", "report")
 class Heartbeat:
     """Written by one rank, and by its loader processes."""
 
-    def __init__(self, path: Path, *, rank: int, readers: int) -> None:
+    def __init__(self, path: Path | None, *, rank: int, readers: int) -> None:
         """Create the file.
 
         Args:
-            path: On this node.
+            path: On this node; None where nobody reads it.
             rank: This process's.
             readers: Loader processes.
+
+        Raises:
+            ClusterError: The file cannot be made.
         """
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(path, "wb") as stream:
-            stream.truncate((_READERS + 1 + readers + 1) * SLOT)
+        size = (_READERS + 1 + readers + 1) * SLOT
         self._path = path
-        self._map = _mapped(path)
+        if path is None:
+            self._map = mmap.mmap(-1, size)
+        else:
+            _make(path, size)
+            self._map = _mapped(path)
         self._counts = {"beats": 0, "collectives": 0}
         self._mark, self._section = time.monotonic(), ("", -1)
         self._write(
@@ -47,13 +54,13 @@ class Heartbeat:
         self.phase("start", 0)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Travel to a loader process that was not forked: by the file."""
+        """Travel to a loader process that was not forked, by the file."""
         return {name: value for name, value in self.__dict__.items() if name != "_map"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Map the file in another process."""
         self.__dict__.update(state)
-        self._map = _mapped(self._path)
+        self._map = _mapped(state["_path"])
 
     def phase(self, name: str, step: int, keys: Sequence[str] = ()) -> None:
         """Say what begins.
@@ -137,6 +144,19 @@ def start_time(pid: int) -> str | None:
     except OSError:
         return None
     return None if fields[0] in "ZX" else fields[19]
+
+
+def _make(path: Path, size: int) -> None:
+    """Make a file with all its blocks: a write to a mapped hole would end the process where the disk is full."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(path, "wb") as stream:
+            os.posix_fallocate(stream.fileno(), 0, size)
+    except OSError as error:
+        raise ClusterError(
+            f"{path} cannot be made ({error.strerror}), and the watchdog reads there what a rank does: set TMPDIR to a folder of "
+            "this node that has room, or train.watchdog_minutes=0"
+        ) from error
 
 
 def _mapped(path: Path) -> mmap.mmap:

@@ -42,10 +42,8 @@ def node_folder(run: Path, attempt: int) -> Path:
 
 def start_heartbeat(folder: Path, *, rank: int, readers: int, watched: bool) -> Heartbeat:
     """Begin this rank's heartbeat; where it is watched, it tells its stacks when asked, and leaves when told to."""
-    path = folder / f"rank-{rank:05d}"
-    heart = Heartbeat(path, rank=rank, readers=readers)
+    heart = Heartbeat(folder / f"rank-{rank:05d}" if watched else None, rank=rank, readers=readers)
     if not watched:
-        path.unlink()
         return heart
     stacks = open(folder / f"stacks-{rank:05d}.txt", "a", encoding="utf-8")  # noqa: SIM115 - the handler writes to it
     faulthandler.register(STACK_SIGNAL, file=stacks, all_threads=True)

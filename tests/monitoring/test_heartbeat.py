@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from msvl.config.errors import ClusterError
 from msvl.monitoring.heartbeat import SLOT, Beat, Heartbeat, read_beat, tell_to_leave
 
 
@@ -68,6 +69,14 @@ def test_many_and_long_keys_are_cut_and_torn_slots_left_out(tmp_path: Path) -> N
     data[2 * SLOT + 40] = 0  # in the batch's slot, as if it were being written
     path.write_bytes(data)
     assert (read(tmp_path).batch, read(tmp_path).now["phase"]) == ({}, "forward")
+
+
+def test_a_place_where_no_file_can_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "node").write_text("no folder")
+    with pytest.raises(
+        ClusterError, match=r"node/rank-00003 cannot be made .* set TMPDIR .* or train\.watchdog_minutes=0"
+    ):
+        begun(tmp_path)
 
 
 def test_a_rank_is_told_to_leave(tmp_path: Path) -> None:
