@@ -15,6 +15,7 @@ from msvl.collectives.agree import barrier, from_rank_zero
 from msvl.collectives.strict import check_collectives, tell
 from msvl.collectives.world import rank, world_size
 from msvl.config.errors import CheckpointError, MsvlError, SupersededError
+from msvl.config.exit_codes import REQUEUE
 from msvl.data.make_tokens import tokens_of_run
 from msvl.data.packed import PackedSet
 from msvl.data.planned_steps import Share
@@ -194,7 +195,9 @@ def _train(
         reason = "finished" if state.step == config.train.steps else f"stopped by {stop.name or 'another rank'}"
     except SupersededError:
         folder.stop_log()
-        observers = []  # closing them would send what they still hold
+        observers = [
+            one for one in observers if not isinstance(one, WandbWriter)
+        ]  # its end would send what it still holds
         raise
     except MsvlError as error:
         reason = f"failed: {error}"
@@ -202,6 +205,10 @@ def _train(
             saver.finish()  # all ranks are here: what was being saved need not be lost
         raise
     finally:
+        if (
+            heart.told_to_leave()
+        ):  # the watchdog has said why, and what failed here failed because other ranks have left
+            os._exit(REQUEUE)
         saver.close()
         for observer in observers:
             observer.close()

@@ -82,10 +82,10 @@ class RunFolder:
         self.write(record)
 
     def end_attempt(self, number: int, reason: str) -> None:
-        """Record when and why attempt `number` ended."""
+        """Record when and why attempt `number` ended; the first one to say so is believed (the watchdog, or the rank)."""
         record = self.read()
         for attempt in record["attempts"]:
-            if attempt["number"] == number:
+            if attempt["number"] == number and attempt["reason"] is None:
                 attempt |= {"end": _now(), "reason": reason}
         self.write(record)
 

@@ -21,9 +21,7 @@ KILL = json.dumps({"where": "forward", "rank": 0, "number": 5})
     "the first screen says so",
     how="gloo",
 )
-@pytest.mark.parametrize(
-    "stage", [pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow), 2, 3]
-)
+@pytest.mark.parametrize("stage", [*(pytest.param(stage, marks=pytest.mark.slow) for stage in (0, 1, 2)), 3])
 def test_one_two_four_one(stage: int, tiny_set: Path, tmp_path: Path) -> None:
     # Saves that training waits for, so that the test knows where each attempt goes on.
     train = {"steps": STEPS, "save_every": SAVE_EVERY, "background_saves": False}

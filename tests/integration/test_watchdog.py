@@ -11,7 +11,7 @@ import pytest
 from msvl.config.exit_codes import EXIT_FILE, REQUEUE
 from tests.helpers.runs import Finished, launch, losses, orphans, tiny_config
 
-WATCH = {"watchdog_minutes": 0.2, "check_collectives": False, "steps": 8, "save_every": 2}
+WATCH = {"watchdog_minutes": 0.25, "check_collectives": False, "steps": 8, "save_every": 2}
 
 
 def hang(tiny_set: Path, folder: Path, where: str, number: int, *words: str) -> tuple[Finished, str]:
@@ -28,7 +28,7 @@ def hang(tiny_set: Path, folder: Path, where: str, number: int, *words: str) -> 
     assert [page.name for page in pages] == ["attempt-00000001.txt"], ended.output[-3000:]
     assert code.read_text() == str(REQUEUE)
     sentences = [line for line in ended.output.splitlines() if line.startswith("msvl: ")]
-    assert len(sentences) == 1 and "no step within 12 s" in sentences[0] and str(pages[0]) in sentences[0]
+    assert len(sentences) == 1 and "no step within 15 s" in sentences[0] and str(pages[0]) in sentences[0]
     reason = json.loads((folder / "r" / "run.json").read_text())["attempts"][-1]["reason"]
     assert reason.startswith("hung: rank 1 in ")
     page = pages[0].read_text()
