@@ -45,7 +45,7 @@ class _Log:
     """What a file holds."""
 
     def __init__(self, path: Path) -> None:
-        from wandb.proto.wandb_internal_pb2 import Record  # where W&B is on only
+        from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # where W&B is on only
 
         data = path.read_bytes()
         self.rows: list[dict[str, Any]] = []
