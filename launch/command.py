@@ -44,7 +44,7 @@ def run_command(action: Callable[[], int], *, debug: bool) -> int:
         if debug:
             raise
         sys.stderr.write(f"msvl: {error}\n")
-        return error.exit_code
+        return 2
 
 
 def say(text: str) -> None:

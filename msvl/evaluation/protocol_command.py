@@ -44,10 +44,7 @@ def evaluate_by_protocol(arguments: argparse.Namespace) -> int:
     from msvl.collectives.world import rank
     from msvl.evaluation.protocol_run import ProtocolRequest, evaluate_protocol
 
-    chosen = {
-        "resamples": arguments.resamples, "seed": arguments.seed, "strict": arguments.tasks is not None,
-        "train_subset": arguments.train_subset,
-    }  # fmt: skip
+    chosen = {"resamples": arguments.resamples, "seed": arguments.seed, "strict": arguments.tasks is not None}
     request = ProtocolRequest(
         place=place,
         protocol=protocol,

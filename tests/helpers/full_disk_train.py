@@ -18,22 +18,22 @@ def main() -> int:
     prepare_environment()
     plan = json.loads(os.environ["FULL_AT"])
     if int(os.environ["RANK"]) == plan["rank"]:
-        from msvl.training import saver, storage
+        from msvl.training import checkpoint, storage
 
         saves = [0]
-        count = saver.capture
+        count = checkpoint._save_engine
         write = storage.write_torch
 
-        def counted(*arguments: object, **named: object) -> object:
+        def counted(engine: object, partial: Path) -> str | None:
             saves[0] += 1
-            return count(*arguments, **named)  # type: ignore[arg-type]
+            return count(engine, partial)  # type: ignore[arg-type]
 
-        def full(value: object, path: str) -> str:
+        def full(value: object, path: str) -> None:
             if saves[0] == plan["save"]:
                 raise OSError(errno.ENOSPC, "No space left on device", path)
-            return write(value, path)
+            write(value, path)
 
-        saver.capture = counted  # type: ignore[assignment]
+        checkpoint._save_engine = counted
         storage.write_torch = full
     from msvl.training.cli import main as train
 
