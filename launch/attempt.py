@@ -24,9 +24,10 @@ from launch.restarts import Restarts, Start, newest_step
 from launch.signals import Signals
 from launch.step import step_command
 from msvl.config.errors import ClusterError, MsvlError
+from msvl.config.exit_codes import SUPERSEDED, USERS_TO_FIX
 
-FINAL_CODES = {"2", "86"}
-"""Exit codes after which no restart helps: 2, only the user can fix it; 86, a newer attempt has the run folder."""
+FINAL_CODES = {str(USERS_TO_FIX), str(SUPERSEDED)}
+"""Exit codes after which no restart helps."""
 MAX_SECONDS_TO_DIE = 120
 
 
@@ -78,6 +79,11 @@ class TrainingJob:
         except MsvlError as error:
             restarts.end(str(error), asked=False)
             raise
+        if not signals.ended and scontrol.restarts(job) != restart:
+            say(
+                "this start lived on after its node's daemon had died; Slurm has put the job back already, so it ends here"
+            )
+            leave_without_a_result()
         restarts.end(outcome.reason, asked=outcome.asked)
         say(outcome.reason)
         if outcome.then == "done":
@@ -169,21 +175,23 @@ def judge(run: Path, steps: int, code: int, exit_file: Path, signals: Signals, *
         )
     if exit_file.is_file() and exit_file.read_text(encoding="utf-8").strip() in FINAL_CODES:
         return Outcome("fail", f"stopped after step {step:,} by an error that no restart cures: see above")
-    stopped = stop_reason(run, began)
+    told = last_words_of_attempt(run, began)
+    stopped = told if told.startswith("stopped by") else None
     if signals.warned or stopped:
         return Outcome("requeue", f"{stopped or 'warned'} after step {step:,}; the job goes on later", asked=True)
+    if told.startswith("hung"):
+        return Outcome("requeue", f"{told}; the newest checkpoint is step {step:,}")
     return Outcome("requeue", f"training died with exit code {code} after step {step:,}")
 
 
-def stop_reason(run: Path, began: float) -> str | None:
-    """Return the reason that the run's last attempt gives for having stopped on request, None when it did not."""
+def last_words_of_attempt(run: Path, began: float) -> str:
+    """Return the reason that the run's last attempt gives for its end; empty when it gave none, or began before `began`."""
     try:
         last = json.loads((run / "run.json").read_text(encoding="utf-8"))["attempts"][-1]
         started = time.mktime(time.strptime(last["start"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
     except (OSError, ValueError, KeyError, IndexError):
-        return None
-    reason = last.get("reason") or ""
-    return reason if reason.startswith("stopped by") and started >= int(began) - 1 else None
+        return ""
+    return last.get("reason") or "" if started >= int(began) - 1 else ""
 
 
 def given_up(row: list[Start], step: int) -> ClusterError:

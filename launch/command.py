@@ -44,7 +44,7 @@ def run_command(action: Callable[[], int], *, debug: bool) -> int:
         if debug:
             raise
         sys.stderr.write(f"msvl: {error}\n")
-        return 2
+        return error.exit_code
 
 
 def say(text: str) -> None:

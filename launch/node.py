@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from msvl.config.errors import ClusterError, MsvlError
-from msvl.training.cli import EXIT_FILE
+from msvl.config.exit_codes import EXIT_FILE
 
 TRAIN = Path(__file__).resolve().parents[1] / "msvl" / "train.py"
 
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         own = variables(arguments, os.environ)
     except MsvlError as error:
         sys.stderr.write(f"msvl: {error}\n")
-        return 2
+        return error.exit_code
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     return become(command(arguments, int(own.get("SLURM_NODEID", "0")), sys.executable), own)

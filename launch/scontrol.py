@@ -98,6 +98,11 @@ def states(jobs: Sequence[str]) -> dict[str, str]:
     return {job: found.get(job, FORGOTTEN) for job in jobs}
 
 
+def restarts(job: str) -> int:
+    """Return how often Slurm has put a job back into the queue."""
+    return int(parse_jobs(asked("scontrol", "show", "job", "-o", job))[job]["Restarts"])
+
+
 def is_alive(state: str) -> bool:
     """Return whether a job in this state may still give a result."""
     return state in ALIVE

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("msvl.evaluation.reading_cli", "zero-shot findings of image files"),
     "ground": ("msvl.evaluation.reading_cli", "draw where a phrase is in an image"),
     "protocol": ("msvl.evaluation.protocol_cli", "what a number was measured by, and why two papers' numbers differ"),
+    "runs": ("msvl.training.runs_cli", "list runs and their checkpoints"),
     "quickstart": ("msvl.training.quickstart", "simulate, pack, train, judge and report in about ten minutes"),
 }
 """Command -> the module whose `add_parsers` describes it, and its line in the list."""
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             raise
         sys.stderr.write(f"msvl: {error}\n")
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         return 130
     return code

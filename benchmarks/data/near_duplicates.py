@@ -88,7 +88,7 @@ def distances(images: Sequence[np.ndarray], patients: Sequence[str], copies_of: 
 def spread(values: np.ndarray) -> dict[str, float]:
     """Return the low end, mean and standard deviation."""
     return {"min": shown(values.min()), "p0.01": shown(np.quantile(values, 1e-4)), "mean": shown(values.mean()),
-            "sd": shown(values.std())}  # fmt: skip
+            "sd": shown(values.std()), "within_threshold": int((values * BITS <= WITHIN).sum())}  # fmt: skip
 
 
 def shown(value: Any) -> float:

@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
+from msvl.data.image_files import Decoding  # noqa: E402
 from msvl.data.pack import pack_units  # noqa: E402
 from msvl.data.pack_options import PackOptions  # noqa: E402
 from msvl.data.pack_plan import plan  # noqa: E402
@@ -64,7 +65,9 @@ def make_source(folder: Path, images: int, radiographs: Path) -> TableSource:
         text = " ".join(SENTENCES[i] for i in rng.permutation(len(SENTENCES)))
         rows.append(f'{number}.jpg,"FINDINGS: {text} IMPRESSION: Report {number} is normal.",p{number}')
     (folder / "reports.csv").write_text("\n".join(rows))
-    return TableSource(folder, folder / "reports.csv", TableColumns(patient="patient"), decode_at_least=SHORT_SIDE)
+    return TableSource(
+        folder, folder / "reports.csv", TableColumns(patient="patient"), decoding=Decoding(at_least=SHORT_SIDE, depth=8)
+    )
 
 
 def codec(path: str) -> int:

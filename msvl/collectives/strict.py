@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -59,6 +59,7 @@ class _Recorder:
     def __init__(self) -> None:
         self.mode: Literal["off", "record", "check"] = "off"
         self.calls: list[Call] = []
+        self.listener: Callable[[str, str], None] | None = None
 
 
 _RECORDER = _Recorder()
@@ -86,13 +87,22 @@ def recorded() -> list[Call]:
     return list(_RECORDER.calls)
 
 
+def tell(listener: Callable[[str, str], None] | None) -> None:
+    """Call `listener(operation, call site)` in this process before every collective from now on; None ends it."""
+    _RECORDER.listener = listener
+
+
 def announce(operation: str, tensor: Tensor | None = None) -> None:
     """Collective when the check is on. To be called right before a collective of the process group.
 
     Raises ClusterError when the tensor is not contiguous or lies on a device that the backend does not serve, or when
     another rank is about to do something else.
     """
-    if _RECORDER.mode == "off" or not is_distributed():
+    if not is_distributed():
+        return
+    if _RECORDER.listener is not None:
+        _RECORDER.listener(operation, _site())
+    if _RECORDER.mode == "off":
         return
     call = Call(
         operation=operation,
@@ -128,12 +138,12 @@ def _fault(tensor: Tensor | None) -> str | None:
     return None
 
 
+_FOREIGN = (os.path.dirname(os.path.abspath(__file__)), os.path.dirname(torch.__file__))
+"""Where a call site is not looked for."""
+
+
 def _site() -> str:
-    own = os.path.dirname(os.path.abspath(__file__))
     frame = sys._getframe(1)
-    while frame.f_back is not None and (
-        os.path.abspath(frame.f_code.co_filename).startswith(own)
-        or os.path.dirname(torch.__file__) in os.path.abspath(frame.f_code.co_filename)
-    ):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_FOREIGN):
         frame = frame.f_back
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} ({frame.f_code.co_name})"

@@ -1,9 +1,12 @@
 """Errors by who can act: each is one sentence (what, where, the cure) that a command prints before exit code 2."""
 
+from msvl.config.exit_codes import SUPERSEDED, USERS_TO_FIX
+
 
 class MsvlError(Exception):
-    """A fault that the user can fix. Commands print it without a traceback and exit with 2."""
+    """A fault that the user can fix. Commands print it without a traceback and exit with `exit_code`."""
 
+    exit_code = USERS_TO_FIX
     agreed = False
     """Whether every rank raises this very error, so that rank 0 alone prints it."""
 
@@ -22,3 +25,9 @@ class CheckpointError(MsvlError):
 
 class ClusterError(MsvlError):
     """The ranks, the launcher or the machine do not fit the run: names what was found and what would fit."""
+
+
+class SupersededError(MsvlError):
+    """A newer attempt has taken the run folder: this one writes nothing more and ends."""
+
+    exit_code = SUPERSEDED

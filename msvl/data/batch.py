@@ -69,6 +69,8 @@ class Batch:
     keys: tuple[str, ...]
     step: int
     """Optimizer step, counted from 0: keys masks and noise together with the run's seed and `ids.sample`."""
+    shown: tuple[str, ...] = ()
+    """What names each sample in logs: its key, or its number where keys may be ids of patients; [B]."""
     fills: tuple[Fill, ...] = ()
     """Places that were filled by a substitute and are in no event file yet."""
 
@@ -86,6 +88,7 @@ class Batch:
                 tokens=rows(self.tokens, block),
                 ids=rows(self.ids, block),
                 keys=self.keys[block],
+                shown=self.shown[block],
             )
             for block in (slice(number * size, (number + 1) * size) for number in range(parts))
         ]

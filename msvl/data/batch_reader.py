@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 from msvl.data.batch import Batch, SampleIds, Tokens
 from msvl.data.config import DataConfig
@@ -28,6 +29,8 @@ from msvl.data.tokenise import ReportTokeniser
 
 _Sample = tuple[int, int, int, str, int]
 """Source, epoch, row, key, and 63 bits of the key's hash."""
+Note = Callable[[int, str, str], None]
+"""Called with (loader process from 1 or 0, shard, key) before every read, with an empty key after a batch."""
 MAX_SUBSTITUTES = 100
 """Attempts to fill one place before the set must be called unreadable."""
 
@@ -70,7 +73,9 @@ class _Found(NamedTuple):
 class BatchReader:
     """Reads a share of a step: a pure function of plan, step and known fills, but for records that became unreadable."""
 
-    def __init__(self, plan: Plan, reading: Reading, share: Share, fills: Mapping[int, Fill]) -> None:
+    def __init__(
+        self, plan: Plan, reading: Reading, share: Share, fills: Mapping[int, Fill], note: Note | None = None
+    ) -> None:
         config = reading.config
         self._plan = plan
         self._config = config
@@ -79,6 +84,8 @@ class BatchReader:
         self._planned = PlannedSteps(plan, share, stride=max(1, config.workers))
         self._fills = fills
         self._sources: list[_Source] = []
+        self._note = note
+        self._process = 0
         self._lost = LostSamples(samples=plan.samples, max_share=config.max_bad_share)
 
     def __call__(self, step: int) -> Batch:
@@ -86,6 +93,8 @@ class BatchReader:
         if not self._sources:  # in the process that reads: open files do not travel
             cv2.setNumThreads(1)
             self._sources = self._opened()
+            worker = get_worker_info()
+            self._process = worker.id + 1 if worker else 0
         positions, planned = self._planned(step)
         names = [self._names(source, row) for source, _, row in planned]
         numbers = self._numbers([name for _, name in names], [epoch for _, epoch, _ in planned])
@@ -96,12 +105,18 @@ class BatchReader:
             self._place(reading, position, (*planned[place], *names[place]), numbers[place], images[place, 0])
             for place, position in enumerate(positions)
         ]
+        if self._note:
+            last = found[-1]
+            self._note(self._process, self._sources[last.source].samples.shard(last.row), "")
         ids, tokens = self._ids_and_tokens(found, impression=impression)
+        keys = tuple(item.key for item in found)
+        shown = tuple(self._sources[item.source].samples.shown_key(item.row) for item in found)
         return Batch(
             images=torch.from_numpy(images),
             tokens=tokens,
             ids=ids,
-            keys=tuple(item.key for item in found),
+            keys=keys,
+            shown=keys if shown == keys else shown,
             step=step,
             fills=tuple(reading.fills),
         )
@@ -122,6 +137,8 @@ class BatchReader:
         for attempt in range(first, first + MAX_SUBSTITUTES + 1):
             source, epoch, row, key, name = self._substitute(position, attempt) if attempt else planned
             samples, texts = self._sources[source]
+            if self._note:
+                self._note(self._process, samples.shard(row), samples.shown_key(row))
             try:
                 text = texts.find(row, impression=step.impression)
                 drawn = self._numbers([name], [epoch])[0] if attempt else numbers

@@ -78,6 +78,9 @@ class DataConfig(Config):
     read twice). A run keeps its number."""
     shuffle_window: PositiveInt = 4096
     """Samples of a lane that are shuffled among each other (ours; 64 lanes of 4,096 mix 262,144 samples)."""
+    subset: str | None = None
+    """List of keys, studies or patients of `path`, as `msvl data subset` writes it: training reads these alone, 1 % or 10 % of the
+    split for example. Validation, tokenizer and statistics stay those of the whole."""
     validation_split: str = "val"
     """Split for judgement during training."""
     image_size: PositiveInt = 224
@@ -101,6 +104,8 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _check_mix(self) -> DataConfig:
+        if self.subset and self.mix:
+            raise ValueError("subset: it names samples of one set; leave mix or subset out")
         total = sum(self.mix.values())
         for path, weight in self.mix.items():
             if weight < 0.001 * total:

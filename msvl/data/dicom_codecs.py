@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import imagecodecs
 import numpy as np
 from pydicom import uid
@@ -9,6 +11,8 @@ from pydicom import uid
 from msvl.data.images import REDUCED, decode_reduced
 
 JPEG_END = b"\xff\xd9"
+RLE_HEADER = struct.Struct("<16I")
+"""Number of segments, and where each begins."""
 JPEG_FAMILY = {
     uid.JPEGBaseline8Bit: "jpeg8_decode",
     uid.JPEGExtended12Bit: "jpeg8_decode",
@@ -69,6 +73,7 @@ def _decode_baseline(frame: bytes, at_least: int) -> np.ndarray:
 
 
 def _decode_rle(frame: bytes, shape: tuple[int, int], depth: int) -> np.ndarray:
+    _check_rle(frame, depth // 8)
     try:
         pixels = np.frombuffer(imagecodecs.dicomrle_decode(frame, f"<u{depth // 8}"), dtype=f"<u{depth // 8}")
     except (RuntimeError, ValueError) as error:
@@ -76,3 +81,13 @@ def _decode_rle(frame: bytes, shape: tuple[int, int], depth: int) -> np.ndarray:
     if pixels.size != shape[0] * shape[1]:
         raise ValueError("its pixels are cut short")
     return pixels.reshape(shape)
+
+
+def _check_rle(frame: bytes, planes: int) -> None:
+    """Check the table of segments, one per byte of a pixel: the decoder believes it and would end the process."""
+    if len(frame) < RLE_HEADER.size:
+        raise ValueError("its pixels are cut short")
+    count, *offsets = RLE_HEADER.unpack_from(frame)
+    used = [*offsets[:planes], len(frame)]
+    if count != planes or used[0] != RLE_HEADER.size or any(a >= b for a, b in zip(used, used[1:], strict=False)):
+        raise ValueError("its pixels are damaged")

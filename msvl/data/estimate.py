@@ -15,12 +15,11 @@ from msvl.data.pack_options import PackOptions
 from msvl.data.pack_plan import Unit
 from msvl.data.pack_record import PackedSample, pack_record
 from msvl.data.packed import SPLITS
+from msvl.data.shard_writer import BLOCK
 from msvl.data.study import Source
 
 SAMPLE, SECONDS, SEED = 200, 20.0, 0
 """At most so many records, for at most so long; the seed of their choice."""
-BLOCK = 512
-"""A tar's unit: each member has a header of one and is filled up to the next."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from msvl.data.packed import PackedSet
 from msvl.data.reader import SampleReader
 from msvl.data.sample import usable_sentences
 from msvl.data.study import Box
+from msvl.data.subset import subset_rows
 from msvl.data.uncertainty import UNKNOWN
 
 logger = logging.getLogger(__name__)
@@ -53,9 +54,10 @@ class EvaluationSet:
 
     @classmethod
     def load(
-        cls, packed: PackedSet, split: str, *, image_size: int, report: ReportConfig, limit: int | None = None
-    ) -> EvaluationSet:
-        """Decode a split (or its first `limit` samples; the order of keys is random).
+        cls, packed: PackedSet, split: str, *, image_size: int, report: ReportConfig, limit: int | None = None,
+        subset: str | None = None,
+    ) -> EvaluationSet:  # fmt: skip
+        """Decode a split, or what a list of `msvl data subset` names of it (the first `limit` samples; the order of keys is random).
 
         Unreadable samples are left out and named in the log. Raises DataError when the split is empty or nothing is
         readable.
@@ -64,7 +66,8 @@ class EvaluationSet:
         reader = SampleReader(index)
         cv2.setNumThreads(1)
         rows = []
-        for number in range(min(len(index), limit or len(index))):
+        numbers = subset_rows(index, subset).tolist() if subset else range(len(index))
+        for number in numbers[: limit or len(index)]:
             try:
                 read = report if packed.has_reports else None
                 rows.append((number, *_row(reader, number, image_size, read)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,31 @@ def is_dicom(path: Path) -> bool:
     return path.name.lower().endswith(DICOM_NAMES)
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """How the files of a source are read."""
+
+    at_least: int = 0
+    """Short side in pixels that JPEGs may be reduced to; 0 reads the whole."""
+    window: int = 1
+    """Which of a DICOM file's windows or VOI LUTs to apply, from 1; 0 for none."""
+    depth: int = 16
+    """8 maps deeper values of DICOM to 8 bits; of other files they stay, to be mapped by who packs them."""
+
+    @classmethod
+    def from_arguments(cls, arguments: argparse.Namespace) -> Decoding:
+        """Read the options of packing. Raises DataError when --window is negative."""
+        if arguments.window < 0:
+            raise DataError(f"--window {arguments.window}: give the number of a window, from 1, or 0 for none")
+        return cls(arguments.short_side, arguments.window, arguments.depth)
+
+
+AS_IT_IS = Decoding()
+"""The whole image by its first window."""
+
+
 def read_radiograph(
-    path: Path, where: str, *, at_least: int = 0, window: int = 1
+    path: Path, where: str, decoding: Decoding = AS_IT_IS
 ) -> tuple[np.ndarray, tuple[int, int], dict[str, str]]:
     """Read a file as `read_reduced` or `read_dicom` does.
 
@@ -30,11 +54,11 @@ def read_radiograph(
         DataError: The file is missing or cannot be decoded; names `where`, the file and the cure.
     """
     if not is_dicom(path):
-        return (*read_reduced(path, where, at_least), {})
+        return (*read_reduced(path, where, decoding.at_least), {})
     # pydicom takes a third of a second to import, which packing PNG and JPEG need not wait for.
     from msvl.data.dicom import read_dicom
 
-    found = read_dicom(path, where, window=window, at_least=at_least)
+    found = read_dicom(path, where, window=decoding.window, at_least=decoding.at_least, depth=decoding.depth)
     return found.pixels, found.full_size, found.facts
 
 
@@ -47,10 +71,3 @@ def add_window(parser: argparse.ArgumentParser) -> None:
         metavar="NUMBER",
         help="which of a DICOM file's windows or VOI LUTs to apply, 0 for none (default: the first, where there is one)",
     )
-
-
-def check_window(window: int) -> int:
-    """Return --window. Raises DataError when it is negative."""
-    if window < 0:
-        raise DataError(f"--window {window}: give the number of a window, from 1, or 0 for none")
-    return window

@@ -27,7 +27,7 @@ REDUCED = {2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
 def read_image(path: Path, where: str) -> np.ndarray:
     """Read a PNG or JPEG of 8 or 16 bits as grey [H, W], upright by its EXIF orientation.
 
-    Raises DataError naming `where` and the file when it is missing or is no image.
+    Raises DataError naming `where` when it is missing or is no image; names of files are ids in many sets and are not told.
     """
     return read_reduced(path, where, at_least=0)[0]
 
@@ -41,14 +41,14 @@ def read_reduced(path: Path, where: str, at_least: int) -> tuple[np.ndarray, tup
         The image and the (height, width) that it has in full.
     """
     if not path.is_file():
-        raise DataError(f"{where}: there is no image file {path.name} in {path.parent}")
+        raise DataError(f"{where}: there is no such image file: is the folder the right one, and all of it there?")
     data = np.fromfile(path, dtype=np.uint8)
     try:
         image = decode_reduced(data, at_least)
     except cv2.error as error:  # a header that promises more pixels than OpenCV takes
-        raise DataError(f"{where}: {path.name} cannot be decoded ({' '.join(str(error.err).split())})") from error
+        raise DataError(f"{where}: its image cannot be decoded ({' '.join(str(error.err).split())})") from error
     if image is None:
-        raise DataError(f"{where}: {path.name} is empty, cut short or no image that can be decoded")
+        raise DataError(f"{where}: its image file is empty, cut short or no image that can be decoded")
     full = _jpeg_size(data) if at_least else None
     if not full or min(full) < 2 * at_least:
         return image, image.shape[:2]

@@ -17,6 +17,7 @@ from msvl.data.packed import PackedSet
 from msvl.data.plan import Located
 from msvl.data.run_data import RunData
 from msvl.data.storage import open_location
+from msvl.data.subset import subset_digest
 from msvl.data.training_data import plan_of
 
 CHUNK = 1 << 20
@@ -49,6 +50,8 @@ class Ledger:
             _index_as_of(path, item["manifest"], data.train_split, self._run_data)
             for path, item in zip(self.paths, self._run_data.state["mix"], strict=True)
         )
+        if data.subset and subset_digest(data.subset) != self._run_data.state.get("subset"):
+            raise DataError(f"{data.subset} is not the list that {run} has read: put that one back")
         weights = [item["weight"] for item in self._run_data.state["mix"]]
         self.plan = plan_of(self.indexes, weights, data, self._run_data.seed)
         self.fills = read_fills(run)

@@ -22,6 +22,7 @@ class OpeniReport:
     number: str
     """Of the report, as in `CXR3714`."""
     where: str
+    """Which file of how many, in the order of their numbers: the name of a file is the report's id."""
     sections: dict[str, str]
     """Those that are not empty, in the order of SECTIONS."""
     terms: tuple[str, ...]
@@ -36,7 +37,7 @@ class OpeniReport:
 
 
 def read_reports(place: Path) -> Iterator[OpeniReport]:
-    """Yield the reports of NLMCXR_reports.tgz, or of the XML files in a folder or below it, by their numbers.
+    """Yield the reports of NLMCXR_reports.tgz, or of the XML files in a folder or below it, by the length of their names, then by name.
 
     Raises:
         DataError: There is none, a file is no report, or two have one number.
@@ -45,7 +46,7 @@ def read_reports(place: Path) -> Iterator[OpeniReport]:
     for name, data in _files(place):
         report = _parse(name, data)
         if seen.setdefault(report.number, name) != name:
-            raise DataError(f"{name} and {seen[report.number]} are both report {report.number}: keep one copy")
+            raise DataError(f"{name} and {seen[report.number]} are the same report: keep one copy")
         yield report
     if not seen:
         raise DataError(f"--reports {place} has no XML file: give NLMCXR_reports.tgz, or the folder ecgen-radiology")
@@ -53,17 +54,21 @@ def read_reports(place: Path) -> Iterator[OpeniReport]:
 
 def _files(place: Path) -> Iterator[tuple[str, bytes]]:
     if place.is_dir():
-        for path in sorted(place.rglob("*.xml"), key=lambda path: (len(path.name), path.name)):
-            yield path.name, path.read_bytes()
+        for number, path in enumerate(
+            sorted(place.rglob("*.xml"), key=lambda path: (len(path.name), path.name)), start=1
+        ):
+            yield f"{place.name} report file {number}", path.read_bytes()
         return
     if not place.is_file():
         raise DataError(f"--reports {place}: there is no such file or folder")
     try:
         with tarfile.open(place) as archive:
             members = [member for member in archive.getmembers() if member.name.endswith(".xml")]
-            for member in sorted(members, key=lambda member: (len(member.name), member.name)):
+            for number, member in enumerate(
+                sorted(members, key=lambda member: (len(member.name), member.name)), start=1
+            ):
                 stream = archive.extractfile(member)
-                yield member.name.rpartition("/")[2], stream.read() if stream else b""
+                yield f"{place.name} report file {number}", stream.read() if stream else b""
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise DataError(f"--reports {place} is no whole tar archive: download NLMCXR_reports.tgz again") from error
 
@@ -93,5 +98,5 @@ def dicom_path(image: str) -> str:
     """Return where the DICOM of an image lies: `CXR1_1_IM-0001-3001` is `1/1_IM-0001-3001.dcm`."""
     match = re.fullmatch(r"CXR(\d+)_(?:\1_)?(.*)", image)
     if match is None:
-        raise DataError(f"image id {image} is not CXR1_IM-0001-3001")
+        raise DataError("an image id of the reports is not CXR1_IM-0001-3001: unpack NLMCXR_reports.tgz again")
     return f"{match[1]}/{match[1]}_{match[2]}.dcm"

@@ -7,12 +7,14 @@ power cut.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from msvl.data.study import Source
 from msvl.data.unit_writer import write_unit
 from msvl.data.worker_pool import WorkerPool, in_order
 
+logger = logging.getLogger(__name__)
 CHUNK = 8
 """Records that a process is handed at once."""
 
@@ -128,13 +131,15 @@ def pack_units(
         tqdm(total=total, initial=total - len(jobs), unit="image", desc=f"packing {source.name}", disable=not progress,
              mininterval=pause) as bar,
     ):  # fmt: skip
-        counted = _counted(results, bar)
+        repeats = Repeats()
+        counted = _counted(results, bar, repeats)
         for unit in todo:
             record = write_unit(folder, unit, islice(counted, len(unit.jobs)), int(options.shard_gb * 1e9))
             finished[unit.split, unit.number] = record
             record.save(folder)
             if max_dropped_share is not None:
                 _check_drops_so_far(folder, finished, total, max_dropped_share)
+    repeats.tell(source.name)
     return [finished[unit.split, unit.number] for unit in units]
 
 
@@ -162,8 +167,30 @@ def _ordered(pool: WorkerPool, jobs: Sequence[Job], workers: int) -> Iterator[Pa
         yield from results
 
 
-def _counted(results: Iterable[PackedSample | Dropped], bar: tqdm) -> Iterator[PackedSample | Dropped]:
+@dataclass
+class Repeats:
+    """Counts the reports that have findings or impression twice."""
+
+    count: int = 0
+
+    def add(self, result: PackedSample | Dropped) -> None:
+        """Count one result."""
+        self.count += isinstance(result, PackedSample) and result.repeats
+
+    def tell(self, source: str) -> None:
+        """Log the number, where there are any."""
+        if self.count:
+            logger.warning(
+                "%s: %d reports have FINDINGS or IMPRESSION more than once; the last is read, and all stay in the text",
+                source, self.count,
+            )  # fmt: skip
+
+
+def _counted(
+    results: Iterable[PackedSample | Dropped], bar: tqdm, repeats: Repeats
+) -> Iterator[PackedSample | Dropped]:
     for result in results:
+        repeats.add(result)
         yield result
         bar.update()
 

@@ -78,6 +78,16 @@ def _add_options(parser: argparse.ArgumentParser, short_side: int, shard_samples
     add("--val-share", type=float, default=0.1, help="patients in val (default: %(default)s)")
     add("--test-share", type=float, default=0.1, help="patients in test (default: %(default)s)")
     add("--max-dropped", type=float, default=0.5, help="share of unusable records (default: %(default)s)")
+    add(
+        "--split-list",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="published list of the images of train, val or test, or of a part of train such as train_1; may be repeated",
+    )
+    add(
+        "--as-published", action="store_true", help="with --split-list: keep images and patients that are in two splits"
+    )
     add("--id-key", default="", help="secret of the hashes that replace source ids")
     add("--key-table", type=Path, metavar="PATH", help="write which key is which source id, for your eyes only")
     add(
@@ -105,7 +115,7 @@ def _pack(arguments: argparse.Namespace) -> int:
     from msvl.data.pack_plan import plan
 
     check_workers(arguments.workers)
-    source = importlib.import_module(SOURCES[arguments.source]).from_arguments(arguments)
+    source = _source(arguments)
     options = PackOptions(
         short_side=arguments.short_side,
         image_format=arguments.format or ("png" if arguments.depth == 16 else "jpg"),
@@ -118,6 +128,7 @@ def _pack(arguments: argparse.Namespace) -> int:
         id_key=arguments.id_key,
         max_dropped_share=arguments.max_dropped,
         reports_from_labels=arguments.reports_from_labels,
+        as_published=arguments.as_published,
         tokenizer_vocabulary=arguments.train_tokenizer,
     )
     if arguments.estimate:
@@ -132,6 +143,17 @@ def _pack(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; finished shards are kept, and the same command goes on from there\n")
         return 130
+
+
+def _source(arguments: argparse.Namespace) -> Source:
+    from msvl.data.split_lists import ListedSource, read_split_lists
+
+    source: Source = importlib.import_module(SOURCES[arguments.source]).from_arguments(arguments)
+    if arguments.split_list:
+        return ListedSource(source, read_split_lists(arguments.split_list), as_published=arguments.as_published)
+    if arguments.as_published:
+        raise DataError("--as-published belongs to --split-list: name the lists, or leave it out")
+    return source
 
 
 def _write(arguments: argparse.Namespace, source: Source, options: PackOptions) -> int:

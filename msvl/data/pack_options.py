@@ -35,6 +35,8 @@ class PackOptions:
     """Share of dropped records above which packing fails."""
     reports_from_labels: bool = False
     """Write short sentences from the labels of a source without reports, as CXR-CLIP and MedCLIP train on labelled sets."""
+    as_published: bool = False
+    """Let a patient be in two splits, as some published lists have it; the source's settings record it."""
     tokenizer_vocabulary: int = 0
     """Train a WordPiece tokenizer of this size on the training reports; 0 trains none."""
 
@@ -58,5 +60,7 @@ class PackOptions:
 
     def recorded(self) -> dict[str, Any]:
         """Return the options as the manifest keeps them: the secret only as a hash."""
-        kept = {name: value for name, value in self.__dict__.items() if name != "max_dropped_share"}
+        kept = {
+            name: value for name, value in self.__dict__.items() if name not in ("max_dropped_share", "as_published")
+        }
         return kept | {"id_key": hashlib.sha256(self.id_key.encode()).hexdigest()[:16] if self.id_key else ""}

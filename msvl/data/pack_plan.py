@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,6 +14,8 @@ from msvl.data.pack_options import PackOptions
 from msvl.data.pack_record import Job
 from msvl.data.packed import SPLITS
 from msvl.data.study import Entry, Source
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,25 +67,35 @@ def _check_reports(source: Source, options: PackOptions) -> None:
 def _jobs(source: Source, options: PackOptions) -> list[Job]:
     secret = options.id_key or source.id_space
     jobs: list[Job] = []
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     splits: dict[str, str] = {}
+    shared: set[str] = set()
     entries = source.entries()
     places = _places_in_time(entries)
     for entry in entries:
         patient = keyed_hash(f"patient/{entry.patient}", secret)
         split = entry.split or _split_of(patient, options)
         if splits.setdefault(patient, split) != split:
-            raise DataError(
-                f"{entry.where}: its patient is in both {splits[patient]} and {split}: mend the split column"
-            )
+            if not options.as_published:
+                raise DataError(
+                    f"{entry.where}: its patient is in both {splits[patient]} and {split}: mend the split column or list"
+                )
+            shared.add(patient)
         key = keyed_hash(f"image/{entry.study}/{entry.image}", secret)
         study = keyed_hash(f"study/{entry.patient}/{entry.study}", secret)
         rank, before = places.get((entry.patient, entry.study), (None, None))
         prior = keyed_hash(f"study/{entry.patient}/{before}", secret) if before is not None else None
-        jobs.append(Job(entry, key, split, patient, study, listed_before=key in seen, study_rank=rank, prior=prior))
-        seen.add(key)
+        jobs.append(
+            Job(entry, key, split, patient, study, listed_before=(split, key) in seen, study_rank=rank, prior=prior)
+        )
+        seen.add((split, key))
     if not jobs:
         raise DataError(f"the source {source.name} has no records")
+    if shared:
+        logger.warning(
+            "%s: %d patients are in two splits, kept as published: figures are too good by what that gives",
+            source.name, len(shared),
+        )  # fmt: skip
     return jobs
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -19,7 +20,8 @@ from msvl.data.images import encode_jpeg, encode_png, shrink, to_eight_bit
 from msvl.data.label_reports import report_from_labels
 from msvl.data.pack_options import PackOptions
 from msvl.data.partial import Dropped
-from msvl.data.sample import report_fields, usable_sentences
+from msvl.data.reports import repeated_headings
+from msvl.data.sample import report_fields, sections_of, usable_sentences
 from msvl.data.study import Entry, Record, Source
 from msvl.data.worker_pool import end_with_parent
 
@@ -50,6 +52,8 @@ class PackedSample:
     text_hash: str
     pixels: tuple[int, int, int]
     """Sum of grey levels (8 bits), sum of their squares, number of pixels."""
+    repeats: bool = False
+    """Whether findings or impression stand in the report more than once, of which the last is read."""
 
     @property
     def bytes(self) -> int:
@@ -106,7 +110,8 @@ def _sample(job: Job, record: Record, source: Source, options: PackOptions) -> P
     members = {options.image_format: data, "json": json.dumps(meta, sort_keys=True).encode()}
     if record.masks:
         members["mask.png"] = _mask_png(record, source.mask_names, image.shape)
-    return PackedSample(members, meta["text_hash"], pixel_sums(to_eight_bit(image)))
+    repeats = bool(record.report) and repeated_headings(sections_of(meta))
+    return PackedSample(members, meta["text_hash"], pixel_sums(to_eight_bit(image)), repeats)
 
 
 def _with_report(job: Job, record: Record, source: Source, options: PackOptions) -> Record:
@@ -155,12 +160,26 @@ def _meta(job: Job, record: Record, source: str, image: np.ndarray, scale: tuple
     return meta | {"text_hash": text_hash(" ".join(usable))}
 
 
-def _mask_png(record: Record, names: tuple[str, ...], shape: tuple[int, ...]) -> bytes:
-    bits = np.zeros(shape, dtype=np.uint16)
-    for bit, name in enumerate(names):
-        if name not in record.masks:
-            continue
-        mask = cv2.resize(record.masks[name].astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST)
-        bits |= mask.astype(np.uint16) << bit
-    _, data = cv2.imencode(".png", bits if len(names) > 8 else bits.astype(np.uint8))
-    return data.tobytes()
+def _mask_png(record: Record, names: tuple[str, ...], shape: tuple[int, int]) -> bytes:
+    drawn = [(bit, record.masks[name]) for bit, name in enumerate(names) if name in record.masks]
+    drawn = [(bit, mask) for bit, mask in drawn if mask.any()]
+    if not drawn:
+        return _empty_mask(shape, deep=len(names) > 8)
+    bits = np.zeros(shape, dtype=np.uint16 if len(names) > 8 else np.uint8)
+    for bit, mask in drawn:
+        bits |= np.left_shift(_resized_mask(mask, shape), bit, dtype=bits.dtype)
+    return encode_png(bits)
+
+
+def _resized_mask(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    pixels = mask.view(np.uint8)
+    if pixels.flags.c_contiguous:
+        return cv2.resize(pixels, shape[::-1], interpolation=cv2.INTER_NEAREST)
+    # Masks that were drawn column by column lie on their side, and stay so while they are large.
+    return np.ascontiguousarray(cv2.resize(pixels.T, shape, interpolation=cv2.INTER_NEAREST).T)
+
+
+@lru_cache(maxsize=64)
+def _empty_mask(shape: tuple[int, int], *, deep: bool) -> bytes:
+    """Return the mask of an image without findings, as most are: encoding it takes as long as a JPEG of the image."""
+    return encode_png(np.zeros(shape, np.uint16 if deep else np.uint8))

@@ -14,15 +14,24 @@ def decode_runs(text: str, height: int, width: int) -> np.ndarray:
     Raises:
         ValueError: A number is missing, negative or no number, or a run ends outside the image.
     """
+    columns = np.zeros((width, height), dtype=bool)
+    mark_runs(columns, text)
+    return columns.T
+
+
+def mark_runs(columns: np.ndarray, text: str) -> None:
+    """Mark the runs of a text in [W, H] bool, the mask on its side. Raises as `decode_runs`."""
     try:
         numbers = [int(part) for part in text.split()]
     except ValueError as error:
         raise ValueError("its runs are not whole numbers") from error
     if not numbers or len(numbers) % 2 or min(numbers) < 0:
         raise ValueError("its runs are not pairs of start and length")
-    end = sum(numbers)
-    if end > height * width:
-        raise ValueError(f"its runs end at pixel {end:,} of {height} x {width}: give the image in full size")
-    mask = np.zeros(height * width, dtype=bool)
-    mask[:end] = np.repeat(np.arange(len(numbers)) % 2 == 1, numbers)
-    return mask.reshape(width, height).T
+    if sum(numbers) > columns.size:
+        width, height = columns.shape
+        raise ValueError(f"its runs end at pixel {sum(numbers):,} of {height} x {width}: give the image in full size")
+    pixels, place = columns.reshape(-1), 0
+    for start, length in zip(numbers[::2], numbers[1::2], strict=True):
+        place += start
+        pixels[place : place + length] = True
+        place += length

@@ -41,6 +41,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def split_files(*paths: Path | None) -> dict[str, str]:
+    """Return the SHA-256 of those files of a data set's own split that are there, for the manifest: name -> digest."""
+    return {path.name: file_digest(path) for path in paths if path is not None and path.is_file()}
+
+
 def user_cache() -> Path:
     """Return the folder for what can be had again, where the user names none."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msvl"

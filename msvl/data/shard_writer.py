@@ -14,6 +14,8 @@ from msvl.data.pack_record import Job, PackedSample
 
 ROLES = {"jpg": IMAGE, "png": IMAGE, "json": TEXT, "mask.png": MASK}
 """Extension of a member in our shards -> its place in a record."""
+BLOCK = 512
+"""A tar's unit: each member has a header of one and is filled up to the next."""
 
 
 class ShardWriter:
@@ -25,25 +27,27 @@ class ShardWriter:
         """Sum of the members so far."""
         # A fixed time makes the bytes a function of the input.
         self._writer = webdataset.TarWriter(str(path), encoder=False, mtime=0, user="msvl", group="msvl")
-        self._rows: dict[str, np.ndarray] = {}
+        self._writer.tarstream.format = (
+            tarfile.USTAR_FORMAT
+        )  # the same bytes as PAX here, without looking for what needs it
+        self._rows: list[np.ndarray] = []
 
     def add(self, job: Job, sample: PackedSample) -> None:
         """Append a sample."""
+        place = self._writer.tarstream.offset
         self._writer.write({"__key__": job.key, **sample.members})
         row = np.zeros((), dtype=record_type())
         row["key"], row["study"], row["patient"] = (int(name, 16) for name in (job.key, job.study, job.patient))
         row["text"] = int(sample.text_hash or "0", 16)
-        for extension, data in sample.members.items():
-            row["crc32"][ROLES[extension]] = zlib.crc32(data)
+        for extension, data in sorted(sample.members.items()):  # as they are written
+            role = ROLES[extension]
+            row["offset"][role], row["size"][role], row["crc32"][role] = place + BLOCK, len(data), zlib.crc32(data)
+            place += BLOCK + -(-len(data) // BLOCK) * BLOCK
             self.bytes += len(data)
-        self._rows[job.key] = row
+        assert place == self._writer.tarstream.offset, (place, self._writer.tarstream.offset)
+        self._rows.append(row)
 
     def close(self) -> np.ndarray:
         """Finish the shard; return its index records [n], the shard's number left at 0."""
         self._writer.close()
-        with tarfile.open(self.path, "r:") as tar:
-            for member in tar:
-                key, _, extension = member.name.partition(".")
-                role = ROLES[extension]
-                self._rows[key]["offset"][role], self._rows[key]["size"][role] = member.offset_data, member.size
-        return np.array(list(self._rows.values()), dtype=record_type())
+        return np.array(self._rows, dtype=record_type())

@@ -16,7 +16,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from msvl.config.errors import DataError
 from msvl.data.batch import Batch
-from msvl.data.batch_reader import BatchReader, Reading
+from msvl.data.batch_reader import BatchReader, Note, Reading
 from msvl.data.config import DataConfig
 from msvl.data.faults import Fill
 from msvl.data.loader_signals import obey_only
@@ -53,6 +53,7 @@ def training_batches(
     start_step: int,
     fills: Mapping[int, Fill] | None = None,
     stored: Sequence[TokenStore | None] | None = None,
+    note: Note | None = None,
 ) -> Iterator[Batch]:
     """Yield this rank's batches from `start_step` on, without end; every rank gets the same number.
 
@@ -64,12 +65,13 @@ def training_batches(
         start_step: Steps done.
         fills: Places that were filled before, by position: they are filled the same way again.
         stored: Stored token ids of each source, or None where its texts are tokenised as they are read. Both give the same.
+        note: Told what is being read.
 
     Raises:
         DataError: a place cannot be filled, not even by a hundred substitutes.
     """
     reading = Reading(config, tokeniser, stored or [None] * len(plan.sources))
-    reader = BatchReader(plan, reading, share, fills or {})
+    reader = BatchReader(plan, reading, share, fills or {}, note)
     pipeline = webdataset.DataPipeline(Steps(start_step), webdataset.map(reader))
     if config.workers == 0:
         return iter(pipeline)

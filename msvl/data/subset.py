@@ -92,9 +92,7 @@ def named_subset(index: SplitIndex, names: Path, key_table: Path | None) -> Subs
     Raises:
         DataError: a name is not in the split; the first ones are told.
     """
-    wanted = [line.strip() for line in _lines(names) if line.strip() and not line.startswith("#")]
-    if not wanted:
-        raise DataError(f"{names} names nothing: write one key, study or patient per line")
+    wanted = sorted(_wanted(names))
     known = _source_names(key_table) if key_table else {}
     hashes = {key for name in wanted for key in known.get(name, (name,))}
     found: set[str] = set()
@@ -109,6 +107,54 @@ def named_subset(index: SplitIndex, names: Path, key_table: Path | None) -> Subs
         cure = "" if key_table else "; source ids need --key-table, which `msvl data pack --key-table` wrote"
         raise DataError(f"{names}: {len(missing):,} of {len(wanted):,} names are not in split {index.split}{cure}")
     return _of_rows(index, rows)
+
+
+def subset_rows(index: SplitIndex, path: str | Path) -> np.ndarray:
+    """Return the [n] ascending rows of a split that a list of `write_subset` names: by key, study or patient.
+
+    Raises:
+        DataError: The list cannot be read, or names what is not in the split.
+    """
+    names = sorted(_wanted(Path(path)))
+    records = index.records
+    columns = [records["key"], records["study"], records["patient"]]
+    hits = np.zeros(len(index), dtype=bool)
+    found = np.zeros(len(names), dtype=bool)
+    for column in columns:
+        own = np.array([_as_stored(name, column.dtype) for name in names], dtype=column.dtype)
+        hits |= np.isin(column, own)
+        found |= np.isin(own, column) & np.array([_fits(name, column.dtype) for name in names])
+    if not found.all():
+        raise DataError(
+            f"{path}: {np.count_nonzero(~found):,} of {len(names):,} names are not in split {index.split} of {index.root}: it was "
+            "made for another set or split, or samples were forgotten since; make it again with `msvl data subset`"
+        )
+    return np.flatnonzero(hits)
+
+
+def subset_digest(path: str | Path) -> str:
+    """Return the SHA-256 of the names of a list, whatever their order. Raises DataError."""
+    return hashlib.sha256("\n".join(sorted(_wanted(Path(path)))).encode()).hexdigest()
+
+
+def _wanted(path: Path) -> set[str]:
+    names = {line.strip() for line in _lines(path) if line.strip() and not line.startswith("#")}
+    if not names:
+        raise DataError(f"{path} names nothing: write one key, study or patient per line")
+    return names
+
+
+def _fits(name: str, kind: np.dtype) -> bool:
+    if kind.kind == "S":
+        return len(name.encode()) <= kind.itemsize
+    return len(name) == 16 and all(character in "0123456789abcdef" for character in name)
+
+
+def _as_stored(name: str, kind: np.dtype) -> bytes | int:
+    """Return a name as a column of the index has it; of one that does not fit anything."""
+    if kind.kind == "S":
+        return name.encode()
+    return int(name, 16) if _fits(name, kind) else 0
 
 
 def write_subset(path: Path, subset: Subset, comment: str) -> None:

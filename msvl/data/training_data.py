@@ -12,6 +12,7 @@ from msvl.data.index import SplitIndex
 from msvl.data.packed import PackedSet
 from msvl.data.places import Places
 from msvl.data.plan import Plan
+from msvl.data.subset import subset_digest, subset_rows
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class TrainingData:
                 {"manifest": packed.fingerprint, "weight": weight} for packed, weight in zip(sets, weights, strict=True)
             ],
             "epoch_samples": plan.epoch_places,
+            "subset": subset_digest(config.subset) if config.subset else None,
         }
         return cls(sets, plan, state)
 
@@ -72,7 +74,10 @@ class TrainingData:
 def plan_of(indexes: Sequence[SplitIndex], weights: Sequence[float], config: DataConfig, seed: int) -> Plan:
     """Return the plan over the sources' indexes that the section `data` asks for."""
     return Plan(
-        [Places(index, config.images, seed) for index in indexes],
+        [
+            Places(index, config.images, seed, kept=subset_rows(index, config.subset) if config.subset else None)
+            for index in indexes
+        ],
         weights,
         seed=seed,
         lanes=config.lanes,

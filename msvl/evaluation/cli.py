@@ -40,6 +40,9 @@ def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     evaluate.add_argument("--sigma", type=float, help="Gaussian on grounding maps, in patches (default: 0)")
     evaluate.add_argument("--resamples", type=int, help="bootstrap draws over patients (default: 1000)")
     evaluate.add_argument("--probe-samples", type=int, help="training images for the probes (default: 2000)")
+    evaluate.add_argument(
+        "--train-subset", metavar="FILE", help="list of `msvl data subset`: learn from these training samples alone"
+    )
     evaluate.add_argument("--limit", type=int, help="judge at most this many images")
     evaluate.add_argument("--seed", type=int, help="seed of bootstrap, untrained twin and examples (default: 0)")
     evaluate.add_argument("--name", help="name of the result file (default: DATA-SPLIT)")
@@ -71,6 +74,7 @@ def build_config(arguments: argparse.Namespace) -> EvaluationConfig:
         "grounding_sigma": arguments.sigma,
         "resamples": arguments.resamples,
         "probe_samples": arguments.probe_samples,
+        "train_subset": arguments.train_subset,
         "seed": arguments.seed,
     }
     if arguments.tasks is not None:

@@ -37,5 +37,7 @@ class EvaluationConfig(Config):
     """Gaussian on the patch grid before upsampling, in patches (BioViL, MaCo: 1.5 on 14 x 14); 0 suits small grids."""
     probe_samples: PositiveInt = 2000
     """Training studies that the probe and the pixel baseline see at most."""
+    train_subset: str | None = None
+    """List of `msvl data subset`: probes and fine-tuning learn from these training samples alone."""
     examples: int = Field(default=8, ge=0)
     """Grounding overlays and sample pairs kept for the report page."""

@@ -158,7 +158,7 @@ def _probe_set(packed: PackedSet, request: Request, settings: ExportSettings) ->
         if request.place.run is None:
             return None
         packed = PackedSet.from_config(training_data(request.place))
-    return _read(packed, PROBE_SPLIT, settings, limit=request.config.probe_samples)
+    return _read(packed, PROBE_SPLIT, settings, limit=request.config.probe_samples, subset=request.config.train_subset)
 
 
 def training_data(place: ModelPlace) -> DataConfig:
@@ -174,8 +174,12 @@ def training_data(place: ModelPlace) -> DataConfig:
         ) from error
 
 
-def _read(packed: PackedSet, split: str, settings: ExportSettings, *, limit: int | None) -> EvaluationSet:
-    return EvaluationSet.load(packed, split, image_size=settings.image_size, report=settings.report, limit=limit)
+def _read(
+    packed: PackedSet, split: str, settings: ExportSettings, *, limit: int | None, subset: str | None = None
+) -> EvaluationSet:
+    return EvaluationSet.load(
+        packed, split, image_size=settings.image_size, report=settings.report, limit=limit, subset=subset
+    )
 
 
 def judge_untrained(model: MSVLModel, tokeniser: ReportTokeniser, sets: Sets, config: EvaluationConfig) -> Judgement:

@@ -44,7 +44,10 @@ def evaluate_by_protocol(arguments: argparse.Namespace) -> int:
     from msvl.collectives.world import rank
     from msvl.evaluation.protocol_run import ProtocolRequest, evaluate_protocol
 
-    chosen = {"resamples": arguments.resamples, "seed": arguments.seed, "strict": arguments.tasks is not None}
+    chosen = {
+        "resamples": arguments.resamples, "seed": arguments.seed, "strict": arguments.tasks is not None,
+        "train_subset": arguments.train_subset,
+    }  # fmt: skip
     request = ProtocolRequest(
         place=place,
         protocol=protocol,

@@ -72,7 +72,10 @@ def evaluate_protocol(request: ProtocolRequest, say: Callable[[str], None]) -> t
     nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
     packed = PackedSet.open(request.data) if request.data else PackedSet.from_config(training_data(place))
     cards = _cards(request, packed)
-    splits = read_splits(packed, judged.report, size=model.config.image_size, split=request.split, limit=request.limit)
+    splits = read_splits(
+        packed, judged.report, size=model.config.image_size, split=request.split, limit=request.limit,
+        train_subset=request.config.train_subset,
+    )  # fmt: skip
     digest = judged.digest
 
     def exam_of(network: MSVLModel, identity: str) -> Exam:
@@ -115,13 +118,22 @@ def evaluate_protocol(request: ProtocolRequest, say: Callable[[str], None]) -> t
     return path, content
 
 
-def read_splits(packed: PackedSet, report: ReportConfig, *, size: int, split: str, limit: int | None) -> Splits:
-    """Decode the judged split, val and train; those that the set lacks are empty."""
+def read_splits(
+    packed: PackedSet,
+    report: ReportConfig,
+    *,
+    size: int,
+    split: str,
+    limit: int | None,
+    train_subset: str | None = None,
+) -> Splits:
+    """Decode the judged split, val and train, or the part of it that a list names; those that the set lacks are empty."""
 
     def read(name: str) -> EvaluationSet:
         if name != split and not packed.counts(name)["samples"]:
             return EvaluationSet.empty(size)
-        return EvaluationSet.load(packed, name, image_size=size, report=report, limit=limit)
+        subset = train_subset if name == "train" else None
+        return EvaluationSet.load(packed, name, image_size=size, report=report, limit=limit, subset=subset)
 
     if split != "test":
         raise DataError(f"a protocol learns from train, chooses on val and judges test: split {split} cannot be judged by it")  # fmt: skip
@@ -156,12 +168,15 @@ def card_facts(protocol: Protocol, card: Card, packed: PackedSet) -> dict[str, A
 def split_status(card: Card, packed: PackedSet) -> str:
     """Say whether the packed set's splits are the card's lists, by the SHA-256 that the source noted at packing."""
     wanted = {split: item.sha256 for split, item in card.splits.items() if item.sha256}
+    noted = packed.manifest["source"].get("split_lists", {})
     if not wanted:
-        return "the packed set's own, by patient"
-    noted = packed.manifest.get("source", {}).get("split_lists") or {}
+        return "those of the lists that the set was packed by" if noted else "the packed set's own, by patient"
     found = sorted(split for split, digest in wanted.items() if noted.get(split) == digest)
     if len(found) == len(wanted):
-        return "as in the card: every list has its SHA-256"
+        lost = sum(packed.manifest["dropped"].values())
+        return "as in the card: every list has its SHA-256" + (
+            f"; {lost:,} images were left out at packing" if lost else ""
+        )
     other = ", ".join(sorted(set(wanted) - set(found)))
     return f"NOT the card's lists for {other}: the packed set's own splits, so the figures are no reproduction"
 

@@ -29,6 +29,8 @@ class StepReport:
     """Sum of the global batch's sample ids modulo 2^63: equal digests, equal samples."""
     seconds: float
     """Since the attempt began."""
+    bad_batches: int = 0
+    """Batches without an update since the run began, because their loss was not finite or leapt up."""
 
 
 class Observer(Protocol):
@@ -53,6 +55,7 @@ def flat(report: StepReport) -> dict[str, Any]:
         "train/lr": report.lr,
         "train/gradient_norm": report.gradient_norm,
         "train/skipped_steps": report.skipped_steps,
+        "train/bad_batches": report.bad_batches,
         "throughput/pairs_per_second": report.pairs_per_second,
         "throughput/waiting_share": report.waiting_share,
         "data/samples_digest": report.samples_digest,

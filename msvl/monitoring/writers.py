@@ -12,14 +12,18 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from msvl.monitoring.observer import StepReport, flat
+from msvl.monitoring.wandb_file import seal
 
 
 class JsonlWriter:
     """Appends one line per logged step or judgement to metrics.jsonl, each with its attempt."""
 
     def __init__(self, path: Path, attempt: int) -> None:
+        cut = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
         self._stream: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
         self._attempt = attempt
+        if cut:  # by a kill: the next line must not go on where that one ends
+            self._stream.write("\n")
 
     def after_step(self, report: StepReport) -> None:
         """Write a step."""
@@ -81,40 +85,60 @@ class ProgressBar:
 
 
 class WandbWriter:
-    """Mirrors to Weights & Biases under one run id for all attempts; offline unless an API key is there."""
+    """Mirrors to Weights & Biases under one run id for all attempts; offline unless an API key is there.
 
-    def __init__(self, folder: Path, *, project: str, entity: str | None, name: str, config: dict[str, Any]) -> None:
+    Every logged step is one row of the run, whatever happens. Rows that an earlier attempt has mirrored are not mirrored
+    again when a resume makes their steps once more; rows up to the resume that were lost with a killed process, which W&B
+    keeps in memory for a while, are taken from metrics.jsonl.
+    """
+
+    def __init__(
+        self, folder: Path, *, project: str, entity: str | None, name: str, config: dict[str, Any], resumed_at: int
+    ) -> None:
+        """Go on with the run that `folder` belongs to, from step `resumed_at` on."""
         import wandb  # half a second, and only where it is on
 
-        identity = folder / "wandb" / "run-id"
+        identity, online = folder / "wandb" / "run-id", wandb_key_present()
         identity.parent.mkdir(parents=True, exist_ok=True)
         if not identity.is_file():
             identity.write_text(uuid.uuid4().hex[:8], encoding="utf-8")
+        run_id = identity.read_text(encoding="utf-8").strip()
+        mirrored = seal(identity.parent, run_id)
         self._run = wandb.init(
             project=project,
             entity=entity,
             name=name,
-            id=identity.read_text(encoding="utf-8").strip(),
+            id=run_id,
             resume="allow",
             dir=str(folder),
             config=config,
-            mode="online" if wandb_key_present() else "offline",
+            mode="online" if online else "offline",
             settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
         )
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
+        # Online, the server knows better than our files: it may have lost a node's last rows, and got nothing of offline attempts.
+        self._mirrored = self._run.starting_step - 1 if online else mirrored
+        metrics = folder / "metrics.jsonl"
+        for record in read_metrics(metrics) if resumed_at and metrics.is_file() else []:
+            if record["step"] <= resumed_at:
+                self._log({name: value for name, value in record.items() if name != "attempt"})
 
     def after_step(self, report: StepReport) -> None:
         """Mirror a step."""
-        self._run.log(flat(report))
+        self._log(flat(report))
 
     def after_judgement(self, step: int, metrics: dict[str, float]) -> None:
-        """Mirror a judgement."""
-        self._run.log({"step": step} | {f"validation/{name}": value for name, value in metrics.items()})
+        """Mirror a judgement, into the row of its step."""
+        self._log({"step": step} | {f"validation/{name}": value for name, value in metrics.items()})
 
     def close(self) -> None:
         """Flush and finish."""
         self._run.finish()
+
+    def _log(self, record: dict[str, Any]) -> None:
+        if record["step"] > self._mirrored:
+            self._run.log(record, step=record["step"])
 
 
 def wandb_key_present() -> bool:

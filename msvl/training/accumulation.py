@@ -64,6 +64,10 @@ class Accumulation:
             with _replayed(part.random_state):
                 product = self._engine(part.batch, gradients=gradients)["total"]
             self._pull(product)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the graph of a forward pass that is not followed by `backward`."""
         self._waiting, self._loss = [], None
 
     def _pull(self, loss: Tensor) -> None:

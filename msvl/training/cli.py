@@ -8,13 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from msvl.config.errors import MsvlError
+from msvl.config.errors import MsvlError, SupersededError
+from msvl.config.exit_codes import EXIT_FILE
 from msvl.environment import LaunchedRank, prepare_environment, prepare_rank
 from msvl.training.prepare import prepare
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "pretrain" / "quickstart.yaml"
-EXIT_FILE = "MSVL_EXIT_FILE"
-"""Set by `msvl train`: where rank 0 leaves the exit code that the launcher would replace by its own."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if _speaks(rank, error):
             sys.stderr.write(f"msvl: {error}\n")
             sys.stderr.flush()
-        return _leave(2, agreed=error.agreed)
+        code = _leave(error.exit_code, agreed=error.agreed)
+        if isinstance(error, SupersededError):
+            os._exit(code)  # at once: nothing that waits to be written or sent is this attempt's any more
+        return code
 
 
 def _speaks(rank: LaunchedRank | None, error: MsvlError) -> bool:

@@ -46,11 +46,18 @@ class TrainConfig(Config):
     save_every: PositiveInt = 1000
     """Steps between checkpoints."""
     keep: PositiveInt = 2
-    """Newest checkpoints kept beside the best one."""
+    """Newest checkpoints kept beside the best ones."""
+    keep_best: PositiveInt = 1
+    """Best checkpoints kept, by validation.best_metric."""
+    background_saves: bool = True
+    """Write checkpoints while training goes on: needs the CPU memory of one more copy of what a rank saves."""
     check_collectives: bool = False
     """Before every collective of msvl, compare operation, shape and dtype between ranks (slow; for finding a hang)."""
     timeout_minutes: PositiveFloat = 30.0
     """A collective that waits longer ends the run."""
+    watchdog_minutes: NonNegativeFloat = 10.0
+    """A step that takes longer, or a start, a judgement or a save that takes twice as long, is a hang: the page in `hang/` says
+    who, and the attempt ends for a requeue. 0 turns it off."""
 
 
 class OptimizerConfig(Config):
@@ -77,6 +84,25 @@ class ZeroConfig(Config):
     """0 averages gradients; 1 shards optimizer states, 2 gradients too, 3 parameters too."""
     offload: Literal["none", "cpu"] = "none"
     """Where optimizer states live; cpu needs DeepSpeed's CPU Adam."""
+
+
+class BadBatchConfig(Config):
+    """What happens to a batch whose loss is not finite or leaps up, decided by all ranks before the update.
+
+    skip makes no update; roll_back puts weights and optimizer back to the newest checkpoint too and goes on after the batch; stop
+    ends the run. Each is logged with the batch's sample keys, in `bad_batches.jsonl` too.
+    """
+
+    not_finite: Literal["stop", "skip", "roll_back"] = "stop"
+    """Where any rank's loss is not finite."""
+    spike: Literal["ignore", "skip", "roll_back", "stop"] = "ignore"
+    """Where the total loss is above `spike_factor` times the mean of the last `window` good ones."""
+    spike_factor: float = Field(2.0, gt=1)
+    """See `spike`."""
+    window: PositiveInt = 50
+    """See `spike`; no batch is called a spike before there are so many."""
+    most: PositiveInt = 20
+    """More bad batches than this in a run stop it: something else is wrong."""
 
 
 BestMetric = Literal[
@@ -118,6 +144,7 @@ class PretrainConfig(Config):
     train: TrainConfig
     optimizer: OptimizerConfig = OptimizerConfig()
     zero: ZeroConfig = ZeroConfig()
+    bad_batch: BadBatchConfig = BadBatchConfig()
     validation: ValidationConfig = ValidationConfig()
     wandb: WandbConfig = WandbConfig()
 
@@ -128,5 +155,11 @@ class PretrainConfig(Config):
             raise ValueError(
                 f"data.image_size {self.data.image_size} must be a multiple of model.image.patch {self.model.image.patch}: "
                 f"nearest are {lower} and {lower + self.model.image.patch}"
+            )
+        acts = {self.bad_batch.not_finite, self.bad_batch.spike} & {"skip", "roll_back"}
+        if acts and self.train.accumulation == "plain":
+            raise ValueError(
+                f"bad_batch: {' and '.join(sorted(acts))} cannot take back the micro-batches that train.accumulation=plain has "
+                "added already: use train.accumulation=cached, or stop"
             )
         return self

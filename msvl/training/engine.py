@@ -48,6 +48,10 @@ class Engine:
         norm = self.deepspeed.get_global_grad_norm() if norm is None else norm
         self.gradient_norm = float(norm) if norm is not None else float("nan")
 
+    def forget(self) -> None:
+        """Make no update from the last forward pass."""
+        self._accumulation.forget()
+
     @property
     def skipped_steps(self) -> int:
         """Updates that DeepSpeed has left out since the run began, because a gradient was not finite."""

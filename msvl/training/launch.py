@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from msvl.config.errors import ClusterError, ConfigError
+from msvl.config.exit_codes import EXIT_FILE
 from msvl.environment import LaunchedRank, accelerators, die_with_parent
-from msvl.training.cli import DEFAULT_CONFIG, EXIT_FILE, add_arguments
+from msvl.training.cli import DEFAULT_CONFIG, add_arguments
 from msvl.training.prepare import prepare
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-
-from msvl.collectives.reduce import maximum, mean_of, total
-from msvl.collectives.world import world_size
-from msvl.config.errors import ClusterError
 from msvl.data.batch import Batch
-from msvl.monitoring.observer import Observer, StepReport
+from msvl.monitoring.heartbeat import Heartbeat
+from msvl.monitoring.observer import Observer
 from msvl.training.config import PretrainConfig
 from msvl.training.engine import Engine
-from msvl.training.fills import FillLog
-from msvl.training.preemption import StopRequest
+from msvl.training.guard import Guard
+from msvl.training.meter import Meter
+from msvl.training.saver import Saver
 from msvl.training.schedule import cosine_lr
 from msvl.training.state import TrainState
-
-METRIC_PREFIX = "metric/"
-
-
-@dataclass
-class Interval:
-    """Time since the last logged step."""
-
-    began: float = field(default_factory=time.perf_counter)
-    waited: float = 0.0
-    pairs: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,57 +25,60 @@ class Hooks:
     """On rank 0; empty elsewhere."""
     judge: Callable[[int], dict[str, float]]
     """Collective. Judge on held-out data; flat metrics, the same on every rank."""
+    guard: Guard
+    """Asked before every update."""
+    roll_back: Callable[[], None]
+    """Collective. Put weights and optimizer back to the newest checkpoint."""
     save: Callable[[TrainState], None]
-    """Collective. Write a checkpoint."""
-    is_best: Callable[[dict[str, float]], bool]
-    """Whether a judgement beats every saved one (the same answer on every rank)."""
-    fills: FillLog
-    """Which places were filled by substitutes."""
+    """Collective. Save a checkpoint."""
+    saver: Saver
+    """Knows what was saved."""
+    heart: Heartbeat
+    """Told what begins."""
 
 
 def train(
-    engine: Engine,
-    batches: Iterator[Batch],
-    state: TrainState,
-    config: PretrainConfig,
-    *,
-    hooks: Hooks,
-    stop: StopRequest,
+    engine: Engine, batches: Iterator[Batch], state: TrainState, config: PretrainConfig, *, hooks: Hooks
 ) -> TrainState:
     """Collective. Run from `state` to the last step, or to a requested stop; return the state reached (always saved)."""
-    began, interval = time.perf_counter(), Interval()
-    saved = state.step
+    meter, heart = Meter(engine, steps=config.train.steps), hooks.heart
     while state.step < config.train.steps:
-        waiting = time.perf_counter()
-        batch = next(batches)
-        interval.waited += time.perf_counter() - waiting
-        interval.pairs += len(batch.keys)
+        step = state.step + 1
+        heart.phase("data", step)
+        batch = meter.next(batches)
+        heart.phase("forward", step, batch.shown)
         losses = engine.forward(batch)
-        filled = hooks.fills.record(batch)
-        stopping, filled = _agree(losses["total"], stop, state.step, engine.device, filled=filled)
-        if filled:
-            hooks.fills.share()
-        engine.backward_and_step(_lr(state.step, config))
-        state = state.advanced()
-        last = state.step == config.train.steps or stopping
-        if state.step % config.train.log_every == 0 or last:
-            report = _report(engine, batch, losses, state, config, interval=interval, began=began)
+        heart.phase("agree", step)
+        verdict = hooks.guard.agree(batch, losses["total"], state)
+        heart.phase("backward", step)
+        if verdict.action == "update":
+            engine.backward_and_step(_lr(state.step, config))
+        else:
+            engine.forget()
+        if verdict.action == "roll_back":
+            hooks.roll_back()
+        state = verdict.state.advanced()
+        last = step == config.train.steps or verdict.stopping
+        if step % config.train.log_every == 0 or last:
+            heart.phase("report", step)
+            report = meter.report(batch, losses, state, lr=_lr(step - 1, config))
             for observer in hooks.observers:
                 observer.after_step(report)
-            interval = Interval()
-        if state.step % config.validation.every == 0 or state.step == config.train.steps:
-            judgement = hooks.judge(state.step)
-            state = TrainState(**{**state.__dict__, "judgement": judgement})
+        if step % config.validation.every == 0 or step == config.train.steps:
+            heart.phase("judge", step)
+            state = replace(state, judgement=hooks.judge(step))
             for observer in hooks.observers:
-                observer.after_judgement(state.step, judgement)
-            interval = Interval()
-        if state.step % config.train.save_every == 0 or last or hooks.is_best(state.judgement):
+                observer.after_judgement(step, state.judgement)
+            meter.restart()
+        if step % config.train.save_every == 0 or last or hooks.saver.is_best(state.judgement):
+            heart.phase("save", step)
             hooks.save(state)
-            saved, interval = state.step, Interval()
-        if stopping:
+            meter.restart()
+        if verdict.stopping:
             break
-    if saved != state.step:
-        hooks.save(state)
+    heart.phase("save", state.step)
+    hooks.saver.finish()
+    heart.phase("end", state.step)
     return state
 
 
@@ -102,55 +89,4 @@ def _lr(step: int, config: PretrainConfig) -> float:
         warmup_steps=config.optimizer.warmup_steps,
         steps=config.train.steps,
         final_share=config.optimizer.final_lr_share,
-    )
-
-
-def _agree(loss: Tensor, stop: StopRequest, step: int, device: torch.device, *, filled: bool) -> tuple[bool, bool]:
-    """Collective. Stop every rank before the update when any loss is not finite.
-
-    Returns:
-        Whether any rank wants to stop, and whether any has filled places to tell of.
-    """
-    own = torch.tensor([float(stop.asked), float(filled)], device=device)
-    votes = torch.cat([(~torch.isfinite(loss.detach())).float().reshape(1), own])
-    not_finite, stopping, told = maximum(votes).tolist()
-    if not_finite:
-        error = ClusterError(
-            f"step {step + 1}: the loss is not finite, so the update was not made; lower optimizer.lr, lengthen "
-            "optimizer.warmup_steps or set train.gradient_clipping, then --resume from the last checkpoint"
-        )
-        error.agreed = True
-        raise error
-    return bool(stopping), bool(told)
-
-
-def _report(
-    engine: Engine,
-    batch: Batch,
-    losses: dict[str, Tensor],
-    state: TrainState,
-    config: PretrainConfig,
-    *,
-    interval: Interval,
-    began: float,
-) -> StepReport:
-    now = time.perf_counter()
-    elapsed = max(now - interval.began, 1e-9)
-    values = mean_of(losses)
-    waiting = maximum(torch.tensor([interval.waited / elapsed], device=engine.device)).item()
-    digest = int(total(batch.ids.sample.sum().reshape(1).to(engine.device)).item()) & (2**63 - 1)
-    return StepReport(
-        step=state.step,
-        steps=config.train.steps,
-        losses={name: value for name, value in values.items() if not name.startswith(METRIC_PREFIX)},
-        metrics={
-            name.removeprefix(METRIC_PREFIX): value for name, value in values.items() if name.startswith(METRIC_PREFIX)
-        },
-        lr=_lr(state.step - 1, config),
-        gradient_norm=engine.gradient_norm,
-        skipped_steps=engine.skipped_steps,
-        pairs_per_second=interval.pairs * world_size() / elapsed,
-        waiting_share=waiting,
-        samples_digest=digest,
-        seconds=now - began,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from msvl.config.errors import ConfigError
@@ -31,8 +31,28 @@ class Prepared:
     rank: LaunchedRank
     tokenizer: str
     """Folder or hub name."""
+    resume: bool
+    """Whether to go on from the newest checkpoint, if there is one."""
     checkpoint: Path | None
     """Where a resume goes on from: whole, and of this very run."""
+
+    def newest_checkpoint(self) -> Path | None:
+        """Return the newest finished checkpoint, or None. Raises when it is damaged or belongs to another start."""
+        finished = complete_checkpoints(self.folder.checkpoints)
+        if not finished:
+            return None
+        newest, config = finished[-1], self.config
+        verify(newest)
+        state = TrainState.read(newest / "state.json")
+        state.check_fits(config.zero.stage, newest)
+        state.check_same_run(
+            seed=config.train.seed,
+            global_batch=config.train.global_batch,
+            data_fingerprint=self.packed.fingerprint,
+            data=self.data.state,
+            folder=newest,
+        )
+        return newest
 
 
 def prepare(config_path: str, overrides: Sequence[str], *, resume: bool, rank: LaunchedRank) -> Prepared:
@@ -54,16 +74,17 @@ def prepare(config_path: str, overrides: Sequence[str], *, resume: bool, rank: L
         )
     for source in data.sets:
         _check_fine_pixels(config, source)
-    checkpoint = _newest(config, folder, packed, data, rank) if resume else None
-    return Prepared(
+    prepared = Prepared(
         config=config,
         packed=packed,
         data=data,
         folder=folder,
         rank=rank,
         tokenizer=str(tokenizer),
-        checkpoint=checkpoint,
+        resume=resume,
+        checkpoint=None,
     )
+    return replace(prepared, checkpoint=prepared.newest_checkpoint()) if resume else prepared
 
 
 def _check_fine_pixels(config: PretrainConfig, packed: PackedSet) -> None:
@@ -74,24 +95,3 @@ def _check_fine_pixels(config: PretrainConfig, packed: PackedSet) -> None:
             f"data.target_scale={config.data.target_scale} asks for images of {fine} px but {packed.location} was packed with "
             f"--short-side {kept}: pack with --short-side {fine}, or set data.target_scale=1"
         )
-
-
-def _newest(
-    config: PretrainConfig, folder: RunFolder, packed: PackedSet, data: TrainingData, rank: LaunchedRank
-) -> Path | None:
-    """Return the newest finished checkpoint, or None. Raises when it is damaged or belongs to another start."""
-    finished = complete_checkpoints(folder.checkpoints)
-    if not finished:
-        return None
-    newest = finished[-1]
-    verify(newest)
-    state = TrainState.read(newest / "state.json")
-    state.check_fits(rank.world_size, config.zero.stage, newest)
-    state.check_same_run(
-        seed=config.train.seed,
-        global_batch=config.train.global_batch,
-        data_fingerprint=packed.fingerprint,
-        data=data.state,
-        folder=newest,
-    )
-    return newest

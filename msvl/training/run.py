@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from typing import Any
 import torch
 
 from msvl.collectives.agree import barrier, from_rank_zero
-from msvl.collectives.strict import check_collectives
+from msvl.collectives.strict import check_collectives, tell
 from msvl.collectives.world import rank, world_size
-from msvl.config.errors import ConfigError
+from msvl.config.errors import CheckpointError, MsvlError, SupersededError
+from msvl.config.exit_codes import REQUEUE
 from msvl.data.make_tokens import tokens_of_run
 from msvl.data.packed import PackedSet
 from msvl.data.planned_steps import Share
@@ -26,21 +26,28 @@ from msvl.data.tokenise import ReportTokeniser
 from msvl.models.build import build_model
 from msvl.models.exported import save_exported
 from msvl.monitoring.health import CollapseWatch, SkippedSteps
+from msvl.monitoring.heartbeat import Heartbeat
 from msvl.monitoring.observer import Observer
 from msvl.monitoring.writers import JsonlWriter, ProgressBar, WandbWriter
 from msvl.objectives.total import Objectives
 from msvl.training import checkpoint
+from msvl.training.bad_batches import BadBatches
 from msvl.training.config import PretrainConfig
 from msvl.training.engine import Engine, build_engine, start_processes
 from msvl.training.fills import FillLog
+from msvl.training.finished import complete_checkpoints
+from msvl.training.first_screen import first_screen, say_end
+from msvl.training.guard import Guard
+from msvl.training.lease import Lease
 from msvl.training.loop import Hooks, train
 from msvl.training.module import PretrainModule
 from msvl.training.optimizer import build_optimizer
 from msvl.training.preemption import StopRequest
 from msvl.training.prepare import Prepared
-from msvl.training.run_folder import RunFolder
+from msvl.training.saver import Retention, Saver
 from msvl.training.state import TrainState
 from msvl.training.validation import Validator
+from msvl.training.watchdog import node_folder, start_heartbeat, start_watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -53,17 +60,65 @@ def run_attempt(prepared: Prepared) -> int:
     )
     accelerator = start_processes(config, prepared.rank.world_size)
     check_collectives(config.train.check_collectives)
+    lease = _take_folder(prepared)
+    prepared = _settled(prepared)
     if rank() == 0:
-        folder.create()
         _run_data(prepared).write(folder.path, fresh=prepared.checkpoint is None)
     barrier()
     folder.start_log(rank())
+    heart = _start_heartbeat(prepared, lease)
     tokeniser = ReportTokeniser(prepared.tokenizer, config.data.report)
     module = build_module(config, prepared.packed, tokeniser)
     optimizer = build_optimizer(module, config.optimizer, offload=config.zero.offload == "cpu")
     engine = build_engine(accelerator, module, optimizer, accumulation=config.train.accumulation)
     state = _restore(engine, prepared)
-    return _train(engine, state, prepared, tokeniser)
+    return _train(engine, state, prepared, tokeniser, lease, heart)
+
+
+def _take_folder(prepared: Prepared) -> Lease:
+    """Collective. Take the run folder from any older attempt, on rank 0."""
+    folder, number = prepared.folder, 0
+    if rank() == 0:
+        folder.create()
+        lease = Lease.take(folder.path, above=folder.last_attempt())
+        lease.clear_older(folder.checkpoints)
+        number = lease.number
+    return Lease(folder.path, from_rank_zero(number))
+
+
+def _settled(prepared: Prepared) -> Prepared:
+    """Collective. Choose the checkpoint once more, on rank 0: now no older attempt can publish another."""
+    if not prepared.resume:
+        return prepared
+    found, fault = None, None
+    if rank() == 0:
+        try:
+            found = prepared.newest_checkpoint()
+        except MsvlError as error:
+            fault = str(error)
+    found, fault = from_rank_zero((found, fault))
+    if fault:
+        found_by_rank_zero = CheckpointError(fault)
+        found_by_rank_zero.agreed = True
+        raise found_by_rank_zero
+    return replace(prepared, checkpoint=found)
+
+
+def _start_heartbeat(prepared: Prepared, lease: Lease) -> Heartbeat:
+    """Begin this rank's heartbeat, and on the first rank of each node the watchdog."""
+    config, where = prepared.config, node_folder(prepared.folder.path, lease.number)
+    watched = config.train.watchdog_minutes > 0
+    heart = start_heartbeat(where, rank=rank(), readers=config.data.workers, watched=watched)
+    tell(heart.collective)
+    if watched and prepared.rank.local_rank == 0:
+        start_watchdog(
+            where,
+            prepared.folder.path,
+            attempt=lease.number,
+            world=world_size(),
+            seconds=60 * config.train.watchdog_minutes,
+        )
+    return heart
 
 
 def _run_data(prepared: Prepared) -> RunData:
@@ -100,20 +155,26 @@ def _restore(engine: Engine, prepared: Prepared) -> TrainState:
     return checkpoint.load(engine, prepared.checkpoint) if prepared.checkpoint else state
 
 
-def _train(engine: Engine, state: TrainState, prepared: Prepared, tokeniser: ReportTokeniser) -> int:
+def _train(
+    engine: Engine, state: TrainState, prepared: Prepared, tokeniser: ReportTokeniser, lease: Lease, heart: Heartbeat
+) -> int:
     config, folder = prepared.config, prepared.folder
     stop = StopRequest()
     stop.install()  # until here a signal just ends the process: there is nothing to save, and a rank may wait for another
-    observers, attempt = _observers(engine, state, prepared, tokeniser)
+    observers = _observers(engine, state, prepared, tokeniser, lease)
+    saver = _build_saver(engine, prepared, tokeniser, lease)
     validator = Validator(config, prepared.packed, tokeniser, engine)
     plan = prepared.data.plan
     fills = FillLog(folder.path, samples=plan.samples, max_share=config.data.max_bad_share)
+    bad_batches = BadBatches(config.bad_batch, folder.path)
     hooks = Hooks(
         observers=observers,
         judge=validator.judge,
-        save=_saver(engine, prepared, tokeniser, fills),
-        is_best=_best_rule(folder, config.validation.best_metric),
-        fills=fills,
+        guard=Guard(lease=lease, stop=stop, fills=fills, bad_batches=bad_batches, saver=saver),
+        roll_back=lambda: _roll_back(engine, saver, folder.checkpoints),
+        save=lambda state: saver.save(_with_data(state, prepared, fills)),
+        saver=saver,
+        heart=heart,
     )
     stored = None
     if config.data.token_ids == "stored":
@@ -126,26 +187,43 @@ def _train(engine: Engine, state: TrainState, prepared: Prepared, tokeniser: Rep
         start_step=state.step,
         fills=dict(fills.known),
         stored=stored,
+        note=heart.reading if config.train.watchdog_minutes else None,
     )
     reason = "failed"
     try:
-        state = train(engine, batches, state, config, hooks=hooks, stop=stop)
+        state = train(engine, batches, state, config, hooks=hooks)
         reason = "finished" if state.step == config.train.steps else f"stopped by {stop.name or 'another rank'}"
+    except SupersededError:
+        folder.stop_log()
+        observers = [
+            one for one in observers if not isinstance(one, WandbWriter)
+        ]  # its end would send what it still holds
+        raise
+    except MsvlError as error:
+        reason = f"failed: {error}"
+        if error.agreed and not isinstance(error, CheckpointError):
+            saver.finish()  # all ranks are here: what was being saved need not be lost
+        raise
     finally:
+        if (
+            heart.told_to_leave()
+        ):  # the watchdog has said why, and what failed here failed because other ranks have left
+            os._exit(REQUEUE)
+        saver.close()
         for observer in observers:
             observer.close()
-        if attempt is not None:
-            folder.end_attempt(reason)
+        if rank() == 0 and not lease.lost():
+            folder.end_attempt(lease.number, reason)
     if rank() == 0:
-        _say_end(state, prepared, reason)
+        say_end(state, prepared, reason)
     return 0
 
 
 def _observers(
-    engine: Engine, state: TrainState, prepared: Prepared, tokeniser: ReportTokeniser
-) -> tuple[list[Observer], int | None]:
+    engine: Engine, state: TrainState, prepared: Prepared, tokeniser: ReportTokeniser, lease: Lease
+) -> list[Observer]:
     if rank() != 0:
-        return [], None
+        return []
     config, folder = prepared.config, prepared.folder
     described = engine.deepspeed.module.model.config
     facts = engine.facts() | {
@@ -158,11 +236,11 @@ def _observers(
             unigram_entropy(prepared.packed.split(config.data.train_split), tokeniser, config.data.report), 4
         ),
     }
-    attempt = folder.begin_attempt(config, facts=facts, resumed_at=state.step)
+    folder.begin_attempt(config, lease.number, facts=facts, resumed_at=state.step)
     sys.stderr.write(first_screen(prepared, facts, state))
     sys.stderr.flush()
     observers: list[Observer] = [
-        JsonlWriter(folder.metrics, attempt),
+        JsonlWriter(folder.metrics, lease.number),
         CollapseWatch(),
         SkippedSteps(engine.skipped_steps),
     ]
@@ -174,10 +252,11 @@ def _observers(
                 entity=config.wandb.entity,
                 name=config.run.name,
                 config=config.model_dump(mode="json", by_alias=True) | {"facts": facts},
+                resumed_at=state.step,
             )
         )
     observers.append(ProgressBar(state.step, config.train.steps))
-    return observers, attempt
+    return observers
 
 
 def _size(family: str, network: dict[str, Any]) -> str:
@@ -185,65 +264,8 @@ def _size(family: str, network: dict[str, Any]) -> str:
     return f"{family} {network['hidden_size']}x{network['num_hidden_layers']}"
 
 
-def first_screen(prepared: Prepared, facts: dict[str, object], state: TrainState) -> str:
-    """Say in ten lines what will happen."""
-    config, folder = prepared.config, prepared.folder.path
-    weights = config.objectives
-    scales = {
-        "global": weights.global_.weight,
-        "local": weights.local.weight,
-        "instance": weights.instance.weight,
-        "modality": weights.modality.weight,
-    } | {name: custom.weight for name, custom in weights.custom.items()}
-    epochs = config.train.steps * config.train.global_batch / prepared.data.plan.epoch_places
-    lines = [
-        f"msvl run {config.run.name}" + (f", resumed after step {state.step:,}" if state.step else ""),
-        f"  model       {facts['parameters']:,} parameters, image {facts['image_encoder']}, text {facts['text_encoder']}, "
-        f"shared channels {config.model.channels}",
-        f"  data        {_described(prepared)}, {config.data.image_size} px"
-        + (
-            f", masked patches at {config.data.image_size * config.data.target_scale} px"
-            if config.data.target_scale > 1
-            else ""
-        ),
-        "  objectives  " + ", ".join(f"{name} x {weight:g}" for name, weight in scales.items()),
-        f"  batch       {config.train.global_batch} = {facts['ranks']} ranks x {facts['micro_batch']} x accumulation "
-        f"{facts['accumulation']}"
-        + {
-            "cached": ", gradients of the whole batch (cached)",
-            "none": "",
-            "plain": ", PLAIN: each micro-batch contrasts with itself alone, which is another objective",
-        }[str(facts["accumulation_kind"])],
-        f"  engine      DeepSpeed ZeRO-{facts['zero_stage']}, {facts['precision']}, {facts['device']}, "
-        f"{facts['threads_per_rank']} threads per rank",
-        f"  steps       {state.step:,} -> {config.train.steps:,} ({epochs:.1f} epochs), judged every "
-        f"{config.validation.every:,}, saved every {config.train.save_every:,}",
-        f"  folder      {folder}",
-        "  stop        Ctrl-C once: finishes the step, saves, exits",
-        f"  resume      msvl train {folder}/config.yaml --resume",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _described(prepared: Prepared) -> str:
-    """Return 'shards/mine: 2,400 pairs of 900 patients', with its share where sources are mixed."""
-    data, parts = prepared.config.data, []
-    for packed in prepared.data.sets:
-        counts = packed.counts(data.train_split)
-        parts.append(f"{packed.location}: {counts['samples']:,} pairs of {counts['patients']:,} patients")
-        if data.images == "one_per_study" and counts["studies"] < counts["samples"]:
-            parts[-1] += f", one of each of {counts['studies']:,} studies per epoch"
-    if not data.mix:
-        return parts[0]
-    total = sum(data.mix.values())
-    shares = [f"{weight / total:.1%} {part}" for part, weight in zip(parts, data.mix.values(), strict=True)]
-    return "; ".join(shares) + f"; an epoch is {prepared.data.plan.epoch_places:,} samples"
-
-
-def _saver(
-    engine: Engine, prepared: Prepared, tokeniser: ReportTokeniser, fills: FillLog
-) -> Callable[[TrainState], None]:
-    config, folder = prepared.config, prepared.folder
+def _build_saver(engine: Engine, prepared: Prepared, tokeniser: ReportTokeniser, lease: Lease) -> Saver:
+    config = prepared.config
 
     def export(weights: dict[str, torch.Tensor], target: Path) -> None:
         prefix = "model."
@@ -257,45 +279,34 @@ def _saver(
             sources=[{"name": packed.name, "licence": packed.licence} for packed in prepared.data.sets],
         )
 
-    def save(state: TrainState) -> None:
-        epoch = state.step * state.global_batch / prepared.data.plan.epoch_places
-        data = prepared.data.state | {"epoch": round(epoch, 4), "fills": fills.before(state.step)}
-        state = replace(state, data=data)
-        checkpoint.save(engine, state, folder.checkpoints, export=export)
-        if rank() == 0:
-            best = checkpoint.refresh_best(folder.checkpoints, config.validation.best_metric)
-            checkpoint.prune(folder.checkpoints, keep=config.train.keep, best=best)
-        barrier()
-
-    return save
+    return Saver(
+        engine,
+        prepared.folder.checkpoints,
+        lease,
+        export=export,
+        retention=Retention(config.train.keep, config.train.keep_best, config.validation.best_metric),
+        background=config.train.background_saves,
+    )
 
 
-def _best_rule(folder: RunFolder, metric: str) -> Callable[[dict[str, float]], bool]:
-    def is_best(judgement: dict[str, float]) -> bool:
-        if not judgement:
-            return False
-        if metric not in judgement:
-            error = ConfigError(
-                f"validation.best_metric '{metric}' cannot be measured on the validation split (no labels?); measured: "
-                f"{', '.join(sorted(judgement))}: set one of them, then --resume"
-            )
-            error.agreed = True
-            raise error
-        if rank() != 0:
-            return bool(from_rank_zero(None))
-        saved = [
-            TrainState.read(path / "state.json").judgement.get(metric, float("-inf"))
-            for path in checkpoint.complete_checkpoints(folder.checkpoints)
-        ]
-        return bool(from_rank_zero(judgement[metric] > max(saved, default=float("-inf"))))
-
-    return is_best
+def _with_data(state: TrainState, prepared: Prepared, fills: FillLog) -> TrainState:
+    """Return a state that says how much of the data was read."""
+    epoch = state.step * state.global_batch / prepared.data.plan.epoch_places
+    data = prepared.data.state | {"epoch": round(epoch, 4), "fills": fills.before(state.step)}
+    return replace(state, data=data)
 
 
-def _say_end(state: TrainState, prepared: Prepared, reason: str) -> None:
-    folder = prepared.folder.path
-    if reason == "finished":
-        text = f"Finished {state.step:,} steps: {folder}\nNext: msvl evaluate {folder}\n"
-    else:
-        text = f"Run {reason} after step {state.step:,}, saved.\nNext: msvl train {folder}/config.yaml --resume\n"
-    sys.stderr.write(text)
+def _roll_back(engine: Engine, saver: Saver, checkpoints: Path) -> None:
+    """Collective. Put weights and optimizer back to the newest checkpoint. Raises CheckpointError where there is none."""
+    saver.finish()
+    finished = complete_checkpoints(checkpoints) if rank() == 0 else []
+    newest: Path | None = from_rank_zero(finished[-1] if finished else None)
+    if newest is None:
+        error = CheckpointError(
+            "there is no checkpoint to roll back to: set train.save_every lower, or bad_batch.not_finite=skip"
+        )
+        error.agreed = True
+        raise error
+    checkpoint.load(engine, newest)
+    if rank() == 0:
+        logger.warning("weights and optimizer are those of %s again", newest)

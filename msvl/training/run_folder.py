@@ -21,6 +21,7 @@ from msvl.config.save import config_to_yaml, save_config
 from msvl.training.config import PretrainConfig
 
 PACKAGES = ("torch", "deepspeed", "accelerate", "transformers", "webdataset", "wandb", "submitit", "einops", "numpy")
+METRICS = "metrics.jsonl"
 COMMIT_FILE = ".commit"
 """At the root of a snapshot of the code: the commit of the checkout that it was taken from."""
 
@@ -31,7 +32,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self.metrics = path / "metrics.jsonl"
+        self.metrics = path / METRICS
         self.logs = path / "log"
 
     def check_start(self, *, resume: bool) -> None:
@@ -55,10 +56,13 @@ class RunFolder:
         for folder in (self.checkpoints, self.logs):
             private_folder(folder)
 
-    def begin_attempt(self, config: PretrainConfig, *, facts: dict[str, Any], resumed_at: int) -> int:
-        """Record a start in run.json and the resolved config; return the attempt's number (from 1)."""
-        record = self._read()
-        number = len(record.get("attempts", [])) + 1
+    def last_attempt(self) -> int:
+        """Return the number of the last attempt that run.json tells of, 0 without one."""
+        return max((attempt["number"] for attempt in self.read().get("attempts", [])), default=0)
+
+    def begin_attempt(self, config: PretrainConfig, number: int, *, facts: dict[str, Any], resumed_at: int) -> None:
+        """Record the start of attempt `number` in run.json, and the resolved config."""
+        record = self.read()
         target = self.path / "config.yaml"
         if target.is_file() and target.read_text(encoding="utf-8") != config_to_yaml(config):
             shutil.copy2(target, self.path / f"config-before-attempt-{number}.yaml")
@@ -75,14 +79,15 @@ class RunFolder:
             "ranks": facts.get("ranks"),
         }
         record.setdefault("attempts", []).append(attempt)
-        self._write(record)
-        return number
+        self.write(record)
 
-    def end_attempt(self, reason: str) -> None:
-        """Record when and why the attempt ended."""
-        record = self._read()
-        record["attempts"][-1] |= {"end": _now(), "reason": reason}
-        self._write(record)
+    def end_attempt(self, number: int, reason: str) -> None:
+        """Record when and why attempt `number` ended; the first one to say so is believed (the watchdog, or the rank)."""
+        record = self.read()
+        for attempt in record["attempts"]:
+            if attempt["number"] == number and attempt["reason"] is None:
+                attempt |= {"end": _now(), "reason": reason}
+        self.write(record)
 
     def start_log(self, rank: int) -> None:
         """Send this rank's log to log/rank-N.txt; rank 0 also speaks to the terminal (warnings only)."""
@@ -97,11 +102,20 @@ class RunFolder:
         to_terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
         root.addHandler(to_terminal)
 
-    def _read(self) -> dict[str, Any]:
+    def stop_log(self) -> None:
+        """Write nothing more to log/."""
+        root = logging.getLogger("msvl")
+        for handler in [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]:
+            root.removeHandler(handler)
+            handler.close()
+
+    def read(self) -> dict[str, Any]:
+        """Return run.json, empty where there is none yet."""
         path = self.path / "run.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
-    def _write(self, record: dict[str, Any]) -> None:
+    def write(self, record: dict[str, Any]) -> None:
+        """Write run.json, whole or not at all."""
         temporary = self.path / f".run.json.{os.getpid()}"
         temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
         os.replace(temporary, self.path / "run.json")

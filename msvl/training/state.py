@@ -29,10 +29,14 @@ class TrainState:
     source); the epoch; places filled and samples lost so far."""
     judgement: dict[str, float] = field(default_factory=dict)
     """Flat metrics of the last judgement at this very step (empty when there was none)."""
+    recent_losses: list[float] = field(default_factory=list)
+    """Total losses of the last good steps, by which a leap is known."""
+    bad_steps: list[int] = field(default_factory=list)
+    """Steps without an update because their batch was bad."""
 
-    def advanced(self, judgement: dict[str, float] | None = None) -> TrainState:
+    def advanced(self) -> TrainState:
         """Return the state one step on."""
-        return replace(self, step=self.step + 1, judgement=judgement or {})
+        return replace(self, step=self.step + 1, judgement={})
 
     def write(self, path: Path) -> None:
         """Write as JSON and flush."""
@@ -51,12 +55,8 @@ class TrainState:
                 f"{path} cannot be read ({error}): the checkpoint is damaged; remove its folder"
             ) from error
 
-    def check_fits(self, world: int, zero_stage: int, folder: Path) -> None:
+    def check_fits(self, zero_stage: int, folder: Path) -> None:
         """Raise ClusterError when the checkpoint's optimizer shards do not fit this start."""
-        if self.world != world:
-            raise ClusterError(
-                f"{folder} was saved by {self.world} ranks and this run has {world}: resume with {self.world} ranks"
-            )
         if self.zero_stage != zero_stage:
             raise ClusterError(
                 f"{folder} was saved with zero.stage={self.zero_stage} and this run has {zero_stage}: resume with "

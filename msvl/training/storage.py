@@ -1,12 +1,13 @@
-"""How DeepSpeed's files are written and read: failures are remembered instead of raised, loads execute no code."""
+"""How DeepSpeed's files are taken, written and read: what is saved is kept in memory first, loads execute no code."""
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import os
 import pickle
-import zipfile
-from pathlib import Path
-from typing import Any
+from collections import OrderedDict
+from typing import IO, Any
 
 import torch
 from deepspeed.runtime.checkpoint_engine import TorchCheckpointEngine
@@ -19,63 +20,91 @@ from msvl.config.errors import CheckpointError
 SAFE_CLASSES = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
 
 
-class AgreedStorage(TorchCheckpointEngine):
-    """Writes and reads a checkpoint's files for DeepSpeed.
+class MemoryStorage(TorchCheckpointEngine):
+    """Takes what DeepSpeed saves, for somebody else to write, and reads files for it.
 
-    DeepSpeed has barriers between its files, so a rank that raised half-way would leave the others waiting for the whole
-    time-out. A failure to write is kept in `failure`; all ranks then agree on it after the last barrier.
+    DeepSpeed has barriers between its files, so a rank whose disk fails half-way would leave the others waiting. Nothing is
+    written here: a failure to write comes later, and all ranks agree on it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, copies: bool = False) -> None:
+        """With `copies`, tensors are copied to the CPU's memory, so that training may go on before they are written."""
         super().__init__()
-        self.failure: str | None = None
+        self.taken: list[tuple[str, Any]] = []
+        """(path, value) of each file."""
+        self._copies = copies
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        """Leave folders to who writes."""
 
     def save(self, state_dict: Any, path: str) -> None:
-        """Write and flush one file; on a full disk or the like, remember why."""
-        if self.failure is not None:
-            return
-        try:
-            write_torch(state_dict, path)
-        except (OSError, RuntimeError) as error:
-            self.failure = explain_write_error(path, error)
+        """Take one file."""
+        self.taken.append((path, copied(state_dict) if self._copies else state_dict))
 
     def load(self, path: str, map_location: Any = None) -> Any:
         """Read one file without executing code."""
         return read_torch(path, map_location)
 
 
-def write_torch(value: Any, path: str) -> None:
-    """Write `value` with torch and flush it to the disk."""
+class HashedStream:
+    """A file that is written from front to back, and its SHA-256. torch asks for no more than `write` and `flush`."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._hash = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        """Write and hash."""
+        self._hash.update(data)
+        return self._stream.write(data)
+
+    def flush(self) -> None:
+        """Flush the file."""
+        self._stream.flush()
+
+    def digest(self) -> str:
+        """Return the hash of what was written so far."""
+        return self._hash.hexdigest()
+
+
+def copied(value: Any) -> Any:
+    """Return a copy that training does not change, its tensors in the CPU's memory and no larger than they look."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True).contiguous()
+    if isinstance(value, OrderedDict):
+        return OrderedDict((key, copied(item)) for key, item in value.items())
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(copied(item) for item in value)
+    return copy.deepcopy(value)
+
+
+def write_torch(value: Any, path: str) -> str:
+    """Write `value` with torch and flush it to the disk; return the SHA-256 of the file."""
     with open(path, "wb") as stream:
-        torch.save(value, stream)
+        hashed = HashedStream(stream)
+        torch.save(value, hashed)  # type: ignore[arg-type]
         stream.flush()
         os.fsync(stream.fileno())
+        return hashed.digest()
 
 
-def read_torch(path: str, map_location: Any = None) -> Any:
+def read_torch(path: str, map_location: Any = None, *, mmap: bool = False) -> Any:
     """Read a file of tensors and plain values, with DeepSpeed's few classes allowed and nothing else.
 
-    Raises CheckpointError naming the file when it is damaged or holds code.
+    With `mmap`, a tensor's bytes are read when they are used. Raises CheckpointError naming the file when it is damaged or
+    holds code.
     """
     try:
         with torch.serialization.safe_globals(SAFE_CLASSES):
-            return torch.load(path, map_location=map_location, weights_only=True)
+            return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
         # torch's own text advises to load with code allowed, so it stands in the traceback of --debug only.
         raise CheckpointError(
             f"{path} cannot be read as tensors and plain values ({type(error).__name__}): the checkpoint is damaged or not "
             "msvl's; remove its folder step-... to resume from an older one"
         ) from error
-
-
-def archive_damage(path: Path) -> str | None:
-    """Return in words what is wrong with the bytes of a file that torch wrote, by its own checksums, or None."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            part = archive.testzip()
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        return f"{path} is damaged ({error})"
-    return f"{path} is damaged (the checksum of {part} differs)" if part else None
 
 
 def explain_write_error(path: str, error: Exception) -> str:

@@ -67,7 +67,12 @@ class Validator:
                 self._packed, data.validation_split, image_size=data.image_size, report=data.report, limit=limit
             )
             probe = EvaluationSet.load(
-                self._packed, data.train_split, image_size=data.image_size, report=data.report, limit=limit
+                self._packed,
+                data.train_split,
+                image_size=data.image_size,
+                report=data.report,
+                limit=limit,
+                subset=data.subset,
             )
             self._sets = held_out, probe
         return self._sets

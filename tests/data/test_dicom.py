@@ -269,7 +269,7 @@ def _written(folder: Path, image: np.ndarray, **options: Any) -> Path:
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(DataError, match=rf"table\.csv row 7: a\.dcm: {message}"):
+    with pytest.raises(DataError, match=rf"table\.csv row 7: {message}"):
         read(tmp_path, radiograph(12), bits=12, **options)
 
 
@@ -285,7 +285,7 @@ def test_a_file_that_is_cut_short_is_named(tmp_path: Path, syntax: uid.UID, shar
     bits = 8 if syntax == uid.JPEGBaseline8Bit else 12
     data = encode_dicom(radiograph(bits), bits=bits, syntax=syntax)
     (tmp_path / "a.dcm").write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(DataError, match=r"table\.csv row 7: a\.dcm"):
+    with pytest.raises(DataError, match=r"table\.csv row 7: "):
         read_dicom(tmp_path / "a.dcm", "table.csv row 7")
 
 
@@ -297,18 +297,18 @@ def test_a_frame_that_was_cut_before_it_was_wrapped_is_named(tmp_path: Path, syn
     frame = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
     dataset.PixelData = encapsulate([frame[: len(frame) // 2]])
     dataset.save_as(tmp_path / "b.dcm")
-    with pytest.raises(DataError, match=r"row 1: b\.dcm: its pixels are (cut short|damaged)"):
+    with pytest.raises(DataError, match=r"row 1: its pixels are (cut short|damaged)"):
         read_dicom(tmp_path / "b.dcm", "row 1")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.dcm", None, "there is no image file a.dcm"),
+        ("a.dcm", None, "there is no such image file"),
         ("a.dcm", b"", "this is no DICOM image"),
-        ("a.dcm", b"<html><body>Please log in</body></html>", "a.dcm"),
-        ("a.dcm", b"\x89PNG\r\n\x1a\n" + bytes(300), "a.dcm"),
-        ("a.dcm.gz", b"no gzip", "a.dcm.gz is no whole DICOM file: copy it again"),
+        ("a.dcm", b"<html><body>Please log in</body></html>", "DICOM"),
+        ("a.dcm", b"\x89PNG\r\n\x1a\n" + bytes(300), "DICOM"),
+        ("a.dcm.gz", b"no gzip", "its file is no whole DICOM file: copy it again"),
     ],
 )
 def test_what_is_no_dicom_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -351,3 +351,20 @@ def test_nothing_of_the_header_is_said(tmp_path: Path, caplog: pytest.LogCapture
             read_dicom(tmp_path / "a.dcm", "row 1")
     assert "SECRET" not in str(caught.value) + caplog.text
     assert b"SECRET" in (tmp_path / "a.dcm").read_bytes()
+
+
+@pytest.mark.parametrize("table", [(3, 64), (2, 4_000_000_000, 90), (2, 64, 64), (0,), (2, 64, 70_000)])
+def test_a_damaged_table_of_segments_does_not_end_the_process(tmp_path: Path, table: tuple[int, ...]) -> None:
+    dataset = pydicom.dcmread(_written(tmp_path, radiograph(12), bits=12, syntax=uid.RLELossless))
+    frame = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+    damaged = np.zeros(16, "<u4")
+    damaged[: len(table)] = table
+    dataset.PixelData = encapsulate([damaged.tobytes() + frame[64:]])
+    dataset.save_as(tmp_path / "b.dcm")
+    with pytest.raises(DataError, match=r"row 1: its pixels are damaged"):
+        read_dicom(tmp_path / "b.dcm", "row 1")
+
+
+def test_a_header_whose_numbers_are_lists_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"its file is no whole DICOM file: copy it again"):
+        read(tmp_path, radiograph(12), bits=12, BitsStored=[12, 12])

@@ -22,6 +22,7 @@ from PIL import Image
 
 from msvl.config.errors import DataError
 from msvl.data.estimate import estimate
+from msvl.data.image_files import Decoding
 from msvl.data.images import decode_image, shrink, to_eight_bit
 from msvl.data.key_table import check_place, write_key_table
 from msvl.data.merge import Part, merge, pack_part
@@ -242,7 +243,9 @@ def table(folder: Path, count: int = 12, *, at_least: int = 0) -> TableSource:
         rows.append(f"secret-{number}.jpg,Report number {number} of these.,secret-patient-{number // 2}")
     rows.append("secret-lost.jpg,Its image is lost today.,secret-patient-lost")
     (folder / "reports.csv").write_text("image,report,patient\n" + "\n".join(rows))
-    return TableSource(folder, folder / "reports.csv", TableColumns(patient="patient"), decode_at_least=at_least)
+    return TableSource(
+        folder, folder / "reports.csv", TableColumns(patient="patient"), decoding=Decoding(at_least=at_least)
+    )
 
 
 def test_the_key_table_is_beside_the_source_and_its_owners_alone(tmp_path: Path) -> None:
@@ -264,7 +267,7 @@ def test_the_key_table_is_beside_the_source_and_its_owners_alone(tmp_path: Path)
             assert row["source_image"].removeprefix("secret-").removesuffix(".jpg") in meta["report"]
     for file in (tmp_path / "out").rglob("*"):
         assert not file.is_file() or b"secret" not in file.read_bytes(), f"a source id is in {file}"
-    assert "there is no image file" in (tmp_path / "out" / "dropped.csv").read_text()
+    assert "there is no such image file" in (tmp_path / "out" / "dropped.csv").read_text()
     with pytest.raises(DataError, match="is inside the packed set"):
         check_place(tmp_path / "out" / "keys.csv", tmp_path / "out")
     with pytest.raises(DataError, match="--key-table /proc/none/keys.csv cannot be written"):
@@ -371,3 +374,26 @@ def test_an_interrupted_upload_sends_only_the_rest(
     found = open_location("s3://bucket/packed/rest/train").list()
     assert found == sorted(Path(name).name for name in names[1:] if name.startswith("train/"))
     assert not staged.exists()
+
+
+class TwiceSource(TinySource):
+    """Every third report has two impressions."""
+
+    def record(self, entry: Entry) -> Record:
+        record = super().record(entry)
+        return (
+            replace(record, report=f"{record.report}\nIMPRESSION: Nothing of note.\nIMPRESSION: Nothing new.")
+            if entry.payload % 3 == 0
+            else record
+        )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_reports_with_a_section_twice_are_counted_in_the_log(
+    tmp_path: Path, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    pack(TwiceSource(6), tmp_path / "set", PackOptions(short_side=32), workers=workers, progress=False)
+    assert "tiny: 4 reports have FINDINGS or IMPRESSION more than once; the last is read" in caplog.text
+    caplog.clear()
+    pack(TinySource(6), tmp_path / "other", PackOptions(short_side=32), workers=1, progress=False)
+    assert "more than once" not in caplog.text

@@ -8,15 +8,22 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from msvl.config.errors import DataError
+from msvl.config.errors import ConfigError, DataError
+from msvl.config.load import check_config
+from msvl.data.config import DataConfig, ReportConfig
+from msvl.data.evaluation_set import EvaluationSet
 from msvl.data.key_table import write_key_table
+from msvl.data.ledger import Ledger
 from msvl.data.pack import pack
 from msvl.data.pack_plan import plan
 from msvl.data.packed import PackedSet
 from msvl.data.reader import SampleReader
-from msvl.data.subset import choose_patients, draw_subset, label_stratum, named_subset
+from msvl.data.run_data import RunData
+from msvl.data.subset import choose_patients, draw_subset, label_stratum, named_subset, subset_digest, write_subset
+from msvl.data.training_data import TrainingData
 from tests.helpers.packed_sets import OPTIONS, StudySource
 from tests.helpers.runs import execute
 
@@ -126,3 +133,77 @@ def test_the_command_writes_the_list_and_says_how_it_was_made(packed: Path, tmp_
     again = execute([sys.executable, "-m", "msvl.cli", "data", "subset", str(packed / "set"), "--names", str(tmp_path / "list.txt"),
                      "--out", str(tmp_path / "again.txt")])  # fmt: skip
     assert again.code == 0 and (tmp_path / "again.txt").read_text().splitlines()[1:] == lines[1:]
+
+
+@pytest.fixture(scope="module")
+def tenth(packed: Path) -> Path:
+    index = PackedSet.open(packed / "set").split("train")
+    write_subset(packed / "tenth.txt", draw_subset(index, 0.25, seed=1), "a quarter")
+    return packed / "tenth.txt"
+
+
+@pytest.mark.evidence("Training reads a subset of a split and nothing else of it, every study once an epoch", how="cpu")
+@pytest.mark.parametrize("images", ["one_per_study", "all"])
+@pytest.mark.parametrize("lanes", [1, 4, 64])
+def test_training_reads_a_subset_and_every_place_of_it_once(packed: Path, tenth: Path, images: str, lanes: int) -> None:
+    config = DataConfig(path=str(packed / "set"), subset=str(tenth), lanes=lanes, shuffle_window=4, images=images)  # type: ignore[arg-type]
+    data = TrainingData.open(config, seed=0)
+    index = data.indexes[0]
+    wanted = set(draw_subset(index, 0.25, seed=1).rows)
+    studies = {index.study(row) for row in wanted}
+    assert data.plan.epoch_places == (len(studies) if images == "one_per_study" else len(wanted)) < len(index) / 2
+    drawn = set()
+    for epoch in range(4):
+        first = epoch * data.plan.epoch_places
+        rows = data.plan.locate(np.arange(first, first + data.plan.epoch_places)).rows.tolist()
+        assert set(rows) <= wanted
+        assert (
+            len({index.study(row) for row in rows} if images == "one_per_study" else set(rows))
+            == data.plan.epoch_places
+        )
+        drawn |= set(rows)
+    assert len(drawn) > len(studies), "other images of a study in other epochs"
+    assert data.state["subset"] == subset_digest(tenth)
+
+
+def test_a_subset_of_everything_reads_what_no_subset_reads(packed: Path, tmp_path: Path) -> None:
+    index = PackedSet.open(packed / "set").split("train")
+    write_subset(tmp_path / "all.txt", draw_subset(index, 1.0, seed=0), "all")
+    plain = DataConfig(path=str(packed / "set"), lanes=4, shuffle_window=4)
+    plans = [
+        TrainingData.open(config, seed=3).plan
+        for config in (plain, plain.model_copy(update={"subset": str(tmp_path / "all.txt")}))
+    ]
+    positions = np.arange(3 * plans[0].epoch_places)
+    assert all(np.array_equal(a, b) for a, b in zip(*(plan.locate(positions) for plan in plans), strict=True))
+
+
+def test_the_ledger_tells_a_subsets_batches_and_knows_another_list(packed: Path, tenth: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.txt"
+    own.write_text(tenth.read_text())
+    config = DataConfig(path=str(packed / "set"), subset=str(own), lanes=4, shuffle_window=4)
+    data = TrainingData.open(config, seed=0)
+    RunData(0, 4, data.state, config).write(tmp_path, fresh=True)
+    rows = data.plan.locate(np.arange(4, 8)).rows.tolist()
+    assert [entry.key for entry in Ledger(tmp_path).batch(2)] == [data.indexes[0].key(row) for row in rows]
+    own.write_text("\n".join(own.read_text().splitlines()[:-1]))
+    with pytest.raises(DataError, match="own.txt is not the list that .* has read: put that one back"):
+        Ledger(tmp_path)
+
+
+def test_judgement_learns_from_a_subset(packed: Path, tenth: Path) -> None:
+    found = EvaluationSet.load(
+        PackedSet.open(packed / "set"), "train", image_size=32, report=ReportConfig(), subset=str(tenth)
+    )
+    assert found.keys == tenth.read_text().splitlines()[1:]
+
+
+def test_lists_of_another_set_and_of_mixed_sets_are_refused(packed: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs.txt").write_text("0123456789abcdef\nCXR1\n")
+    with pytest.raises(
+        DataError, match="theirs.txt: 2 of 2 names are not in split train of .*make it again with `msvl data subset`"
+    ):
+        TrainingData.open(DataConfig(path=str(packed / "set"), subset=str(tmp_path / "theirs.txt")), seed=0)
+    tree = {"path": "a", "subset": "b", "mix": {"a": 1, "c": 1}}
+    with pytest.raises(ConfigError, match="subset: it names samples of one set; leave mix or subset out"):
+        check_config(tree, DataConfig, "run.yaml")

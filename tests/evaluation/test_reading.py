@@ -136,7 +136,7 @@ def test_faults_are_one_sentence(run: Path, scan: Path, tmp_path: Path) -> None:
     words = ["--model", str(run), "--debug"]
     with pytest.raises(ConfigError, match="say what to look for"):
         main(["predict", str(scan), *words])
-    with pytest.raises(DataError, match="there is no image file nothing.png"):
+    with pytest.raises(DataError, match="nothing.png: there is no such image file"):
         main(["ground", str(tmp_path / "nothing.png"), "nodule", *words])
     with pytest.raises(DataError, match="the phrase is empty"):
         main(["ground", str(scan), " ", *words])

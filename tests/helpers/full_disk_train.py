@@ -18,22 +18,22 @@ def main() -> int:
     prepare_environment()
     plan = json.loads(os.environ["FULL_AT"])
     if int(os.environ["RANK"]) == plan["rank"]:
-        from msvl.training import checkpoint, storage
+        from msvl.training import saver, storage
 
         saves = [0]
-        count = checkpoint._save_engine
+        count = saver.capture
         write = storage.write_torch
 
-        def counted(engine: object, partial: Path) -> str | None:
+        def counted(*arguments: object, **named: object) -> object:
             saves[0] += 1
-            return count(engine, partial)  # type: ignore[arg-type]
+            return count(*arguments, **named)  # type: ignore[arg-type]
 
-        def full(value: object, path: str) -> None:
+        def full(value: object, path: str) -> str:
             if saves[0] == plan["save"]:
                 raise OSError(errno.ENOSPC, "No space left on device", path)
-            write(value, path)
+            return write(value, path)
 
-        checkpoint._save_engine = counted
+        saver.capture = counted  # type: ignore[assignment]
         storage.write_torch = full
     from msvl.training.cli import main as train
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,21 +63,67 @@ def launch(
     limit: float = 150,
 ) -> Finished:  # fmt: skip
     """Run a script by accelerate on `ranks` real processes; fail loudly when it does not end in time."""
+    return execute(launch_line(config, *words, ranks=ranks, script=script), environment=environment, limit=limit)
+
+
+def launch_line(config: Path, *words: str, ranks: int = 2, script: str = "msvl/train.py") -> list[str]:
+    """Return the command by which `launch` starts a script."""
     line = [*LAUNCH, "--num_processes", str(ranks), "--mixed_precision", "no", "--dynamo_backend", "no"]
-    return execute([*line, str(ROOT / script), "--config", str(config), *words], environment=environment, limit=limit)
+    return [*line, str(ROOT / script), "--config", str(config), *words]
 
 
 def execute(line: Sequence[str], *, environment: dict[str, str] | None = None, limit: float = 150) -> Finished:
     """Run a command from the checkout's root, with a token by which its descendants can be found."""
+    return start(line, environment=environment).wait(limit)
+
+
+class Started:
+    """A command that goes on beside the test; `wait` or `end` must be called."""
+
+    def __init__(self, process: subprocess.Popen[str], token: str) -> None:
+        self.process = process
+        self.token = token
+
+    def wait(self, limit: float = 150) -> Finished:
+        """Return how it ended; raise subprocess.TimeoutExpired after `limit` seconds, with all of it killed."""
+        try:
+            output, _ = self.process.communicate(timeout=limit)
+        except BaseException:
+            self.end()
+            raise
+        return Finished(code=self.process.returncode, output=output, token=self.token)
+
+    def pids(self) -> list[int]:
+        """Return the processes of this command that are alive."""
+        return [pid for pid, _ in _carriers(self.token)]
+
+    def end(self) -> None:
+        """Kill all that is left of it."""
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def start(line: Sequence[str], *, environment: dict[str, str] | None = None) -> Started:
+    """Start a command as `execute` does, and return at once."""
     token = uuid.uuid4().hex
     variables = {**os.environ, **(environment or {}), TOKEN: token, "PYTHONPATH": str(ROOT)}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         variables.pop(name, None)
-    done = subprocess.run(
-        list(line), cwd=ROOT, env=variables, text=True, timeout=limit, check=False,
+    process = subprocess.Popen(
+        list(line), cwd=ROOT, env=variables, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
     )  # fmt: skip
-    return Finished(code=done.returncode, output=done.stdout, token=token)
+    return Started(process, token)
+
+
+def until(condition: Callable[[], object], limit: float = 90) -> None:
+    """Wait until something is true; fail after `limit` seconds."""
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
 
 
 def orphans(token: str, patience: float = 20) -> list[str]:
@@ -83,17 +131,17 @@ def orphans(token: str, patience: float = 20) -> list[str]:
     deadline = time.monotonic() + patience
     while found := _carriers(token):
         if time.monotonic() > deadline:
-            return found
+            return [line for _, line in found]
         time.sleep(0.2)
     return []
 
 
-def _carriers(token: str) -> list[str]:
+def _carriers(token: str) -> list[tuple[int, str]]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if f"{TOKEN}={token}".encode() in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_text().replace("\0", " "))
+                found.append((int(folder.name), (folder / "cmdline").read_text().replace("\0", " ")))
         except OSError:
             continue
     return found

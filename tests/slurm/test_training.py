@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from launch.restarts import newest_step
+from msvl.monitoring.wandb_file import history
 from msvl.training.finished import complete_checkpoints, verify
 from tests.helpers.runs import launch, losses, tiny_config
 from tests.slurm.checkout import Checkout
@@ -102,6 +103,8 @@ def test_a_warning_before_the_time_limit(checkout: Checkout, uninterrupted: list
     fragments = [path.name for path in checkout.run_folder().glob("wandb/**/offline-run-*") if path.is_dir()]
     assert len(fragments) >= 2
     assert {name.rpartition("-")[2] for name in fragments} == {identity}
+    files = sorted(checkout.run_folder().rglob(f"run-{identity}.wandb"))
+    assert [row["step"] for path in files for row in history(path)] == list(range(1, STEPS + 1))
 
 
 @pytest.mark.evidence("Preemption by a higher partition: saved within the grace time, requeued, resumed", how="slurm")
@@ -136,19 +139,21 @@ def test_a_killed_node(checkout: Checkout, uninterrupted: list) -> None:
 
 @pytest.mark.slow
 @pytest.mark.evidence("A killed node daemon whose tasks live on: Slurm requeues the job, it resumes", how="slurm")
-def test_a_killed_node_daemon(checkout: Checkout) -> None:
+@pytest.mark.parametrize("node", ["n2", pytest.param("n1", id="n1-with-the-batch-process")])
+def test_a_killed_node_daemon(node: str, checkout: Checkout) -> None:
     steps = 20 * STEPS  # Slurm needs 25 s to notice
     checkout.edit_cluster()
     checkout.write_config(train={"steps": steps, "save_every": 50, "check_collectives": False})
     job, output = checkout.sbatch("pretrain")
     assert job, output
     checkout.wait_for_step(60, job=job)
-    checkout.slurm.kill_node("n2")
+    checkout.slurm.kill_node(node)
     checkout.wait(job, limit=90, states={"PENDING"})
     assert newest_step(checkout.run_folder()) < steps
-    checkout.slurm.start_node("n2")
+    checkout.slurm.start_node(node)
     assert checkout.wait(job, limit=400) == "COMPLETED", checkout.explain(job)
-    assert int(checkout.slurm.job(job)["Restarts"]) >= 1
+    assert int(checkout.slurm.job(job)["Restarts"]) == 1, "a start that lived on has put the job back once more"
+    assert len(checkout.starts()) == 2
     assert [step for step, _, _ in losses(checkout.run_folder())] == list(range(1, steps + 1))
 
 
@@ -172,7 +177,10 @@ def test_the_time_limit_itself(checkout: Checkout) -> None:
     assert [step for step, _, _ in losses(checkout.run_folder())] == list(range(1, steps + 1))
 
 
-@pytest.mark.evidence("`scancel` leaves a good checkpoint and the job does not come back", how="slurm")
+@pytest.mark.evidence(
+    "`scancel` leaves a good checkpoint, the job does not come back, and the run can go on with another number of nodes",
+    how="slurm",
+)
 def test_scancel_leaves_a_good_checkpoint(checkout: Checkout) -> None:
     job = started(checkout, step=SAVE_EVERY + 2)
     checkout.slurm.run("scancel", job)
@@ -180,11 +188,19 @@ def test_scancel_leaves_a_good_checkpoint(checkout: Checkout) -> None:
     newest = complete_checkpoints(checkout.run_folder() / "checkpoints")[-1]
     verify(newest)
     again = checkout.type(
-        sys.executable, "-m", "launch.pretrain", f"{checkout.run_folder()}/slurm/config.yaml", "--resume"
+        sys.executable,
+        "-m",
+        "launch.pretrain",
+        f"{checkout.run_folder()}/slurm/config.yaml",
+        "--resume",
+        "--nodes",
+        "1",
     )
     assert again.returncode == 0, again.stderr
     assert checkout.wait(again.stdout.strip()) == "COMPLETED", checkout.explain(again.stdout.strip())
     assert newest_step(checkout.run_folder()) == STEPS
+    assert [attempt["ranks"] for attempt in facts(checkout.run_folder())["attempts"]] == [2, 1]
+    assert [step for step, _, _ in losses(checkout.run_folder())] == list(range(1, STEPS + 1))
 
 
 @pytest.mark.evidence("A crash loop stops after N restarts without progress and says why", how="slurm")

@@ -14,6 +14,7 @@ from msvl.data.images import read_reduced
 from msvl.data.label_states import CHEXPERT_FINDINGS, label_states
 from msvl.data.patient_facts import patient_facts
 from msvl.data.patient_folders import TAIL, patient_folders
+from msvl.data.shown import shown_cell
 from msvl.data.study import Entry, Record
 from msvl.data.view_names import add_views, choose_views, parse_views, view_group
 
@@ -102,7 +103,9 @@ def _listed(row: dict[str, str], where: str, folders: dict[str, str]) -> tuple[s
         raise DataError(f"{where}: Path is not .../train/patient00001/study1/view1_frontal.jpg")
     split, patient, study, image, kind = tail.groups()
     if view_group(row["Frontal/Lateral"]) != kind:
-        raise DataError(f"{where}: Frontal/Lateral is '{row['Frontal/Lateral']}' and the file is called {image}.jpg")
+        raise DataError(
+            f"{where}: Frontal/Lateral is {shown_cell(row['Frontal/Lateral'])} and the file is called {image}.jpg"
+        )
     # 32 rows of frontal images say LL or RL.
     view = row["AP/PA"] if view_group(row["AP/PA"]) == kind else kind
     age = "" if row["Age"] in ("0", "0.0") else row["Age"]

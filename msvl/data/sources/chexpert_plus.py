@@ -11,10 +11,11 @@ from typing import Any
 
 from msvl.config.errors import DataError
 from msvl.data.csv_table import not_utf8, place, read_rows
-from msvl.data.image_files import add_window, check_window, read_radiograph
+from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.label_states import CHEXPERT_FINDINGS, check_labelled
 from msvl.data.patient_facts import patient_facts
 from msvl.data.patient_folders import TAIL, patient_folders
+from msvl.data.shown import shown_cell
 from msvl.data.study import Entry, Record
 from msvl.data.view_names import add_views, choose_views, parse_views, view_group
 
@@ -47,7 +48,7 @@ class CheXpertPlusSource:
 
     def __init__(
         self, root: Path, *, labels: str = "report", views: tuple[str, ...] = ("frontal",), pixels: str = "PNG",
-        window: int = 1, decode_at_least: int = 0,
+        decoding: Decoding = AS_IT_IS,
     ) -> None:  # fmt: skip
         """Raise DataError when images, table or labels are not there.
 
@@ -56,8 +57,7 @@ class CheXpertPlusSource:
             labels: Of which text, of LABELLED.
             views: Groups of views to keep.
             pixels: Which folder of images, of PIXELS.
-            window: Which of a DICOM file's windows to apply, from 1; 0 for none.
-            decode_at_least: Short side in pixels that JPEGs may be reduced to, 0 the whole.
+            decoding: How files are read.
         """
         if not root.is_dir():
             raise DataError(f"--images {root}: there is no such folder")
@@ -67,11 +67,16 @@ class CheXpertPlusSource:
         if labels != "none" and not (root / LABELS.format(labels)).is_file():
             raise DataError(f"--images {root} has no {LABELS.format(labels)}: put it there, or give --labels none")
         self._root, self._labels, self._views = root, labels, views
-        self._pixels, self._window, self._decode_at_least = pixels, window, decode_at_least
+        self._pixels, self._decoding = pixels, decoding
 
     def settings(self) -> dict[str, Any]:
         """Return what made this source."""
-        return {"labels": self._labels, "views": list(self._views), "pixels": self._pixels, "window": self._window}
+        return {
+            "labels": self._labels,
+            "views": list(self._views),
+            "pixels": self._pixels,
+            "window": self._decoding.window,
+        }
 
     def entries(self) -> list[Entry]:
         """List the images of the wanted views. Raises DataError naming file and row."""
@@ -84,7 +89,7 @@ class CheXpertPlusSource:
         """Read one image; its report was listed."""
         found = entry.payload
         path = self._root / found["path"]
-        image, full_size, _ = read_radiograph(path, entry.where, at_least=self._decode_at_least, window=self._window)
+        image, full_size, _ = read_radiograph(path, entry.where, self._decoding)
         return Record(
             image,
             found["report"],
@@ -110,7 +115,7 @@ def _listed(
     if not tail:
         raise DataError(f"{where}: path_to_image is not train/patient00001/study1/view1_frontal.jpg")
     if row["split"] not in SPLITS:
-        raise DataError(f"{where}: split '{row['split']}'; expected {' or '.join(SPLITS)}")
+        raise DataError(f"{where}: split {shown_cell(row['split'])}; expected {' or '.join(SPLITS)}")
     if not row["deid_patient_id"]:
         raise DataError(f"{where}: deid_patient_id is empty, so its split is not safe; download the table again")
     split, patient, study, image, kind = tail.groups()
@@ -153,7 +158,7 @@ def _rank(cell: str, where: str) -> float | None:
     try:
         return float(cell)
     except ValueError:
-        raise DataError(f"{where}: patient_report_date_order '{cell}' is no number") from None
+        raise DataError(f"{where}: patient_report_date_order is {shown_cell(cell)}; expected a number") from None
 
 
 def _labels(path: Path) -> dict[str, dict[str, int | None]]:
@@ -190,7 +195,7 @@ def _labelled(line: str, where: str) -> tuple[str, dict[str, int | None]]:
         raise DataError(f"{where}: path_to_image is not train/patient00001/study1/view1_frontal.jpg")
     wrong = [name for name, state in states.items() if state not in (None, 1, 0, -1)]
     if wrong:
-        raise DataError(f"{where}: label {states[wrong[0]]!r} of {wrong[0]}; expected 1, 0, -1 or null")
+        raise DataError(f"{where}: label {shown_cell(str(states[wrong[0]]))} of {wrong[0]}; expected 1, 0, -1 or null")
     return _name(tail), {name: None if state is None else int(state) for name, state in states.items()}
 
 
@@ -217,6 +222,5 @@ def from_arguments(arguments: argparse.Namespace) -> CheXpertPlusSource:
         labels=arguments.labels,
         views=parse_views(arguments.views),
         pixels=arguments.pixels,
-        window=check_window(arguments.window),
-        decode_at_least=arguments.short_side,
+        decoding=Decoding.from_arguments(arguments),
     )

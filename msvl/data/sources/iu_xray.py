@@ -13,8 +13,10 @@ from typing import Any
 
 from msvl.config.errors import DataError
 from msvl.data.csv_table import not_utf8, place, read_rows
-from msvl.data.image_files import add_window, check_window, read_radiograph
+from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.openi_reports import OpeniReport, dicom_path, read_reports
+from msvl.data.set_folder import split_files
+from msvl.data.shown import shown_cell
 from msvl.data.study import Entry, Record
 from msvl.data.view_names import GROUPS, add_views, choose_views, parse_views, view_group, view_name
 
@@ -39,8 +41,7 @@ class IuOptions:
     split_file: Path | None = None
     """annotation.json of R2Gen, whose split most papers use; the data set has none."""
     views: tuple[str, ...] = ("frontal", "unknown")
-    window: int = 1
-    decode_at_least: int = 0
+    decoding: Decoding = AS_IT_IS
 
 
 class IuXraySource:
@@ -67,9 +68,9 @@ class IuXraySource:
         return {
             "images": "dicom" if self._dicom else "png",
             "projections": bool(options.projections),
-            "split_file": bool(options.split_file),
+            "split_files": split_files(options.split_file),
             "views": list(options.views),
-            "window": options.window,
+            "window": options.decoding.window,
         }
 
     def entries(self) -> list[Entry]:
@@ -89,8 +90,7 @@ class IuXraySource:
         image, full_size, _ = read_radiograph(
             options.images / entry.payload["path"],
             entry.where,
-            at_least=options.decode_at_least,
-            window=options.window,
+            options.decoding,
         )
         extra = {"mesh": entry.payload["terms"]} if entry.payload["terms"] else {}
         return Record(
@@ -107,11 +107,20 @@ class IuXraySource:
         views = _read_projections(options.projections) if options.projections else {}
         splits = _read_splits(options.split_file) if options.split_file else {}
         for report in read_reports(options.reports):
-            for image in report.images:
+            for place_in_report, image in enumerate(report.images, start=1):
                 view = views.get(dicom_path(image).partition("/")[2].removesuffix(".dcm"), "unknown")
-                yield view_group(view), self._entry(report, image, view_name(view), splits.get(report.number))
+                yield (
+                    view_group(view),
+                    self._entry(
+                        report,
+                        image,
+                        f"{report.where} image {place_in_report}",
+                        view_name(view),
+                        splits.get(report.number),
+                    ),
+                )
 
-    def _entry(self, report: OpeniReport, image: str, view: str, split: str | None) -> Entry:
+    def _entry(self, report: OpeniReport, image: str, where: str, view: str, split: str | None) -> Entry:
         if self._options.split_file and split is None:
             # R2Gen leaves out reports without findings or without two images: those can only be trained on.
             split = "train"
@@ -119,7 +128,7 @@ class IuXraySource:
             patient=report.number,
             study=report.number,
             image=image,
-            where=f"{report.where} image {image}",
+            where=where,
             split=split,
             payload={
                 "path": dicom_path(image) if self._dicom else f"{image}.png",
@@ -136,7 +145,9 @@ def _read_projections(path: Path) -> dict[str, str]:
     views = {}
     for number, row in read_rows(path, ("uid", "filename", "projection")):
         if view_group(row["projection"]) not in GROUPS[:2]:
-            raise DataError(f"{place(path, number)}: projection '{row['projection']}'; expected Frontal or Lateral")
+            raise DataError(
+                f"{place(path, number)}: projection {shown_cell(row['projection'])}; expected Frontal or Lateral"
+            )
         views[re.sub(r"(\.dcm)?\.png$", "", row["filename"])] = row["projection"].lower()
     return views
 
@@ -155,12 +166,14 @@ def _read_splits(path: Path) -> dict[str, str]:
             f"--split-file {path}: expected the lists train, val and test, each of objects with an id"
         ) from error
     splits: dict[str, str] = {}
-    for name, split in found:
+    for place_in_file, (name, split) in enumerate(found, start=1):
         number = re.match(r"CXR(\d+)_", name)
         if not number:
-            raise DataError(f"--split-file {path}: id '{name}' does not begin with a report such as CXR2384_")
+            raise DataError(
+                f"--split-file {path}: id number {place_in_file:,} does not begin with a report such as CXR2384_"
+            )
         if splits.setdefault(number[1], split) != split:
-            raise DataError(f"--split-file {path}: report CXR{number[1]} is in two splits")
+            raise DataError(f"--split-file {path}: the report of id number {place_in_file:,} is in another split too")
     return splits
 
 
@@ -188,7 +201,6 @@ def from_arguments(arguments: argparse.Namespace) -> IuXraySource:
             projections=arguments.projections,
             split_file=arguments.split_file,
             views=parse_views(arguments.views),
-            window=check_window(arguments.window),
-            decode_at_least=arguments.short_side,
+            decoding=Decoding.from_arguments(arguments),
         )
     )

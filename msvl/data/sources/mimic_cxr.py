@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msvl.config.errors import DataError
-from msvl.data.image_files import add_window, check_window, read_radiograph
+from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.mimic_reports import ReportFiles
 from msvl.data.patient_facts import patient_facts
 from msvl.data.sources.mimic_cxr_jpg import LABELLERS, MimicCxrJpgSource, MimicOptions, patients_named
@@ -27,8 +27,7 @@ class DicomOptions:
 
     root: Path
     """Folder of a version, with files/."""
-    window: int = 1
-    decode_at_least: int = 0
+    decoding: Decoding = AS_IT_IS
 
 
 class MimicCxrSource(MimicCxrJpgSource):
@@ -47,7 +46,7 @@ class MimicCxrSource(MimicCxrJpgSource):
 
     def settings(self) -> dict[str, Any]:
         """Return what made this source."""
-        return super().settings() | {"window": self._dicom.window}
+        return super().settings() | {"window": self._dicom.decoding.window}
 
     def record(self, entry: Entry) -> Record:
         """Read one image and the report of its study."""
@@ -57,9 +56,7 @@ class MimicCxrSource(MimicCxrJpgSource):
         path = dicom.root / entry.payload["path"].replace(".jpg", ".dcm")
         if not path.is_file() and path.with_suffix(".dcm.gz").is_file():
             path = path.with_suffix(".dcm.gz")
-        image, full_size, facts = read_radiograph(
-            path, entry.where, at_least=dicom.decode_at_least, window=dicom.window
-        )
+        image, full_size, facts = read_radiograph(path, entry.where, dicom.decoding)
         return Record(
             image,
             report,
@@ -97,5 +94,5 @@ def from_arguments(arguments: argparse.Namespace) -> MimicCxrSource:
             views=parse_views(arguments.views),
             without=patients_named(arguments.without) if arguments.without else frozenset(),
         ),
-        DicomOptions(arguments.images, check_window(arguments.window), arguments.short_side),
+        DicomOptions(arguments.images, Decoding.from_arguments(arguments)),
     )

@@ -14,6 +14,8 @@ from msvl.data.csv_table import place, read_rows
 from msvl.data.images import read_reduced
 from msvl.data.label_states import CHEXPERT_FINDINGS, check_labelled, label_states
 from msvl.data.mimic_reports import ReportFiles, section_reports
+from msvl.data.set_folder import split_files
+from msvl.data.shown import shown_cell
 from msvl.data.study import Entry, Record
 from msvl.data.view_names import add_views, choose_views, parse_views, view_group, view_name
 
@@ -79,6 +81,7 @@ class MimicCxrJpgSource:
             "views": list(options.views),
             "reports": "files" if options.reports else "sections" if options.sections else "none",
             "patients_left_out": len(options.without),
+            "split_files": split_files(table(options.images, SPLIT)),
         }
 
     def entries(self) -> list[Entry]:
@@ -137,7 +140,9 @@ class MimicCxrJpgSource:
         splits = {}
         for number, row in read_rows(path, ("dicom_id", "split")):
             if row["split"] not in SPLITS:
-                raise DataError(f"{place(path, number)}: split '{row['split']}'; expected {', '.join(SPLITS)}")
+                raise DataError(
+                    f"{place(path, number)}: split {shown_cell(row['split'])}; expected {', '.join(SPLITS)}"
+                )
             splits[row["dicom_id"]] = SPLITS[row["split"]]
         return splits
 

@@ -14,6 +14,7 @@ from msvl.config.errors import DataError
 from msvl.data.csv_table import not_utf8, place, read_rows
 from msvl.data.images import read_reduced
 from msvl.data.mimic_reports import ReportFiles
+from msvl.data.shown import shown_cell
 from msvl.data.sources.mimic_cxr_jpg import check_root
 from msvl.data.study import Box, Entry, Record
 
@@ -129,7 +130,9 @@ def _check(annotation: Annotation) -> None:
     if not _PATH.fullmatch(annotation.path):
         raise DataError(f"{annotation.where}: its path is not files/p10/p10000032/s50414267/DICOM_ID.jpg")
     if annotation.category not in CATEGORIES:
-        raise DataError(f"{annotation.where}: category '{annotation.category}'; expected {', '.join(CATEGORIES)}")
+        raise DataError(
+            f"{annotation.where}: category {shown_cell(annotation.category)}; expected {', '.join(CATEGORIES)}"
+        )
     if not annotation.phrase:
         raise DataError(f"{annotation.where}: its phrase is empty")
     x, y, w, h = annotation.box
@@ -182,7 +185,7 @@ def _split(written: str | None, where: str) -> str:
     if written is None:
         return "test"
     if written not in ("train", "val", "test"):
-        raise DataError(f"{where}: split '{written}'; expected train, val or test")
+        raise DataError(f"{where}: split {shown_cell(written)}; expected train, val or test")
     return written
 
 

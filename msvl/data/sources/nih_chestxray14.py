@@ -12,6 +12,8 @@ from msvl.data.csv_table import place, read_rows
 from msvl.data.images import read_reduced
 from msvl.data.label_reports import plain_name
 from msvl.data.patient_facts import patient_facts
+from msvl.data.set_folder import split_files
+from msvl.data.shown import shown_cell
 from msvl.data.study import Box, Entry, Record
 from msvl.data.validation_split import train_or_val
 from msvl.data.view_names import add_views, choose_views, parse_views, view_group, view_name
@@ -67,7 +69,13 @@ class NihChestXray14Source:
     def settings(self) -> dict[str, Any]:
         """Return what made this source."""
         boxes = (self._root / BOXES).is_file()
-        return {"table": self._table.name, "boxes": boxes, "views": list(self._views), "val_share": self._val_share}
+        return {
+            "table": self._table.name,
+            "boxes": boxes,
+            "views": list(self._views),
+            "val_share": self._val_share,
+            "split_files": split_files(*(self._root / name for name in LISTS)),
+        }
 
     def entries(self) -> list[Entry]:
         """List the images of the wanted views. Raises DataError naming file and row."""
@@ -182,7 +190,9 @@ def _labels(cell: str, where: str) -> dict[str, int | None]:
     named = {name.strip() for name in cell.split("|")}
     unknown = sorted(named - {NORMAL, *FINDINGS})
     if unknown:
-        raise DataError(f"{where}: finding '{unknown[0]}'; expected {NORMAL} or {', '.join(FINDINGS)}, joined by |")
+        raise DataError(
+            f"{where}: finding {shown_cell(unknown[0])}; expected {NORMAL} or {', '.join(FINDINGS)}, joined by |"
+        )
     if NORMAL in named and len(named) > 1:
         raise DataError(f"{where}: {NORMAL} stands beside a finding: download the table again")
     return {name: int(name in named) for name in (NORMAL, *FINDINGS)}
@@ -197,7 +207,9 @@ def _read_boxes(path: Path) -> dict[str, list[Box]]:
         where = place(path, number)
         finding = BOX_NAMES.get(row["Finding Label"], row["Finding Label"])
         if finding not in FINDINGS:
-            raise DataError(f"{where}: finding '{row['Finding Label']}'; expected one of {', '.join(FINDINGS)}")
+            raise DataError(
+                f"{where}: finding {shown_cell(row['Finding Label'])}; expected one of {', '.join(FINDINGS)}"
+            )
         try:
             x, y, w, h = (float(row[name]) for name in BOX_COLUMNS)
         except ValueError as error:
@@ -210,7 +222,7 @@ def _read_boxes(path: Path) -> dict[str, list[Box]]:
 
 def _whole(cell: str, column: str, where: str) -> int:
     if not cell.isdigit():
-        raise DataError(f"{where}: {column} is '{cell}'; expected a whole number")
+        raise DataError(f"{where}: {column} is {shown_cell(cell)}; expected a whole number")
     return int(cell)
 
 

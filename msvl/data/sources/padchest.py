@@ -166,8 +166,12 @@ def _age(date: str, birth: str) -> str:
 
 
 def _unknown_finding(name: str, seen: set[str]) -> DataError:
-    near = difflib.get_close_matches(name, sorted(seen), n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"names are {', '.join(sorted(seen))}"
+    near = difflib.get_close_matches(name, FINDINGS, n=1)
+    hint = (
+        f"did you mean '{near[0]}'?"
+        if near
+        else f"the table has {len(seen):,} names; frequent ones are {', '.join(FINDINGS)}"
+    )
     return DataError(f"--findings {name}: no image has this label: {hint}")
 
 

@@ -11,8 +11,10 @@ from typing import Any
 
 from msvl.config.errors import DataError
 from msvl.data.csv_table import not_utf8, place, read_rows
-from msvl.data.image_files import add_window, check_window, read_radiograph
+from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.patient_facts import patient_facts
+from msvl.data.set_folder import split_files
+from msvl.data.shown import shown_cell
 from msvl.data.sources import nih_chestxray14 as nih
 from msvl.data.study import Box, Entry, Record
 from msvl.data.validation_split import train_or_val
@@ -24,6 +26,7 @@ EXAMPLE = (
     "--nih-test-list test_list.txt --out shards/rsna"
 )
 LABELS, CLASSES, IMAGES = "stage_2_train_labels.csv", "stage_2_detailed_class_info.csv", "stage_2_train_images"
+TEST_IMAGES = "stage_2_test_images"
 BOX_COLUMNS = ("x", "y", "width", "height")
 PNEUMONIA, NORMAL, OPACITY = "Pneumonia", "Normal", "Lung Opacity"
 CLASS_NAMES = (NORMAL, "No Lung Opacity / Not Normal", OPACITY)
@@ -39,10 +42,11 @@ class RsnaOptions:
     """RSNA's own JSON of which NIH image each is, or a CSV of patientId and nih_image_index."""
     nih_test_list: Path | None = None
     """NIH's test_list.txt, whose images then are the test split here too (needs the mapping)."""
+    test_labels: Path | None = None
+    """List of `stage_2_test_images/ID.dcm 0` or `1`: the test stage's images too, whose labels Kaggle never gave to entrants."""
     val_share: float = 0.1
     """Share of the other patients that go to val, with that list."""
-    window: int = 1
-    decode_at_least: int = 0
+    decoding: Decoding = AS_IT_IS
 
 
 class RsnaPneumoniaSource:
@@ -70,7 +74,9 @@ class RsnaPneumoniaSource:
         return {
             "nih_mapping": bool(options.nih_mapping),
             "nih_test_list": bool(options.nih_test_list),
-            "window": options.window,
+            "split_files": split_files(options.nih_test_list),
+            "test_labels": options.test_labels.name if options.test_labels else "",
+            "window": options.decoding.window,
         }
 
     def entries(self) -> list[Entry]:
@@ -91,16 +97,16 @@ class RsnaPneumoniaSource:
             raise DataError(
                 f"{options.root}: {len(unlike)} patientId stand in only one of {LABELS} and {CLASSES}: download both again"
             )
-        return [
+        trained_on = [
             self._entry(image, where, found, classes[image], mapping, test) for image, (where, found) in boxes.items()
         ]
+        tested = _read_test_labels(options.test_labels) if options.test_labels else []
+        return [*trained_on, *(self._test_entry(image, where, label, mapping) for image, where, label in tested)]
 
     def record(self, entry: Entry) -> Record:
         """Read one image. Raises DataError when a box is not inside it."""
         options, path = self._options, Path(entry.payload["path"])
-        image, full_size, facts = read_radiograph(
-            options.root / path, entry.where, at_least=options.decode_at_least, window=options.window
-        )
+        image, full_size, facts = read_radiograph(options.root / path, entry.where, options.decoding)
         for box in entry.payload["boxes"]:
             if box.x + box.w > full_size[1] or box.y + box.h > full_size[0]:
                 raise DataError(
@@ -123,17 +129,28 @@ class RsnaPneumoniaSource:
             raise DataError(
                 f"{where}: it has {len(boxes)} boxes and is of class '{kind}': take both tables of one stage"
             )
-        patient, study, name, split = image, image, image, None
-        if self._options.nih_mapping:
-            if image not in mapping:
-                raise DataError(f"{where}: its image is not in --nih-mapping: is it the file of the 2018 challenge?")
-            name = mapping[image]
-            patient, study = nih.patient_of(name, where), nih.study_of(name)
+        patient, study, name = self._nih_names(image, where, mapping)
+        split = None
         if test:
             split = "test" if name in test else train_or_val(patient, self._options.val_share, self.id_space)
         labels = {PNEUMONIA: int(bool(boxes)), NORMAL: int(kind == NORMAL)}
         payload = {"path": f"{IMAGES}/{image}.dcm", "boxes": boxes}
         return Entry(patient, study, name, where, split, payload, view="frontal", labels=dict(labels))
+
+    def _test_entry(self, image: str, where: str, label: int, mapping: dict[str, str]) -> Entry:
+        patient, study, name = self._nih_names(image, where, mapping)
+        payload = {"path": f"{TEST_IMAGES}/{image}.dcm", "boxes": []}
+        labels: dict[str, int | None] = {PNEUMONIA: label, NORMAL: None}
+        return Entry(patient, study, name, where, "test", payload, view="frontal", labels=labels)
+
+    def _nih_names(self, image: str, where: str, mapping: dict[str, str]) -> tuple[str, str, str]:
+        """Return patient, study and image: NIH's where the mapping is there, else the image for all three."""
+        if not self._options.nih_mapping:
+            return image, image, image
+        if image not in mapping:
+            raise DataError(f"{where}: its image is not in --nih-mapping: is it the file of the 2018 challenge?")
+        name = mapping[image]
+        return nih.patient_of(name, where), nih.study_of(name), name
 
 
 def read_mapping(path: Path) -> dict[str, str]:
@@ -162,7 +179,9 @@ def _read_boxes(path: Path) -> dict[str, tuple[str, list[Box]]]:
     for number, row in read_rows(path, ("patientId", *BOX_COLUMNS, "Target")):
         where, image = place(path, number), row["patientId"]
         if row["Target"] not in ("0", "1") or targets.setdefault(image, row["Target"]) != row["Target"]:
-            raise DataError(f"{where}: Target is '{row['Target']}'; expected 0 or 1, the same in all rows of an image")
+            raise DataError(
+                f"{where}: Target is {shown_cell(row['Target'])}; expected 0 or 1, the same in all rows of an image"
+            )
         _, boxes = found.setdefault(image, (where, []))
         cells = [row[name] for name in BOX_COLUMNS]
         if row["Target"] == "0":
@@ -185,10 +204,31 @@ def _read_classes(path: Path) -> dict[str, str]:
     for number, row in read_rows(path, ("patientId", "class")):
         where = place(path, number)
         if row["class"] not in CLASS_NAMES:
-            raise DataError(f"{where}: class '{row['class']}'; expected {', '.join(CLASS_NAMES)}")
+            raise DataError(f"{where}: class {shown_cell(row['class'])}; expected {', '.join(CLASS_NAMES)}")
         if classes.setdefault(row["patientId"], row["class"]) != row["class"]:
             raise DataError(f"{where}: its image has another class in a row above: download the table again")
     return classes
+
+
+def _read_test_labels(path: Path) -> list[tuple[str, str, int]]:
+    """Return (image, its line, label) of a list such as MRM's test_list.txt. Raises DataError naming the line."""
+    if not path.is_file():
+        raise DataError(f"--test-labels {path}: there is no such file")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise not_utf8(path) from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        cells = line.split()
+        if not cells:
+            continue
+        if len(cells) != 2 or cells[1] not in ("0", "1"):
+            raise DataError(
+                f"{path}, line {number}: expected the name of an image and 0 or 1, with a blank between them"
+            )
+        found.append((Path(cells[0]).name.removesuffix(".dcm"), f"{path}, line {number}", int(cells[1])))
+    return found
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -207,6 +247,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="test_list.txt of NIH: its images are the test split here too",
     )
+    parser.add_argument(
+        "--test-labels",
+        type=Path,
+        metavar="FILE",
+        help=f"list of {TEST_IMAGES}/ID.dcm and 0 or 1, as MRM's test_list.txt: these images are packed as test too",
+    )
     add_window(parser)
 
 
@@ -217,8 +263,8 @@ def from_arguments(arguments: argparse.Namespace) -> RsnaPneumoniaSource:
             root=arguments.images,
             nih_mapping=arguments.nih_mapping,
             nih_test_list=arguments.nih_test_list,
+            test_labels=arguments.test_labels,
             val_share=arguments.val_share,
-            window=check_window(arguments.window),
-            decode_at_least=arguments.short_side,
+            decoding=Decoding.from_arguments(arguments),
         )
     )

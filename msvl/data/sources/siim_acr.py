@@ -11,9 +11,9 @@ import numpy as np
 
 from msvl.config.errors import DataError
 from msvl.data.csv_table import place, read_rows
-from msvl.data.image_files import add_window, check_window, read_radiograph
+from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.patient_facts import patient_facts
-from msvl.data.run_length import decode_runs
+from msvl.data.run_length import mark_runs
 from msvl.data.study import Entry, Record
 from msvl.data.view_names import view_name
 
@@ -34,23 +34,22 @@ class SiimAcrSource:
     mask_names = (FINDING,)
     prompts: dict[str, dict[str, list[str]]] = {}
 
-    def __init__(self, root: Path, *, table: Path | None = None, window: int = 1, decode_at_least: int = 0) -> None:
+    def __init__(self, root: Path, *, table: Path | None = None, decoding: Decoding = AS_IT_IS) -> None:
         """Raise DataError when folder or table are not there.
 
         Args:
             root: Folder below which the DICOM files lie, in any folders.
             table: One of TABLES; None looks for it in the folder.
-            window: Which window of a file to apply, 0 for none.
-            decode_at_least: Short side in pixels that JPEGs may be reduced to, 0 the whole.
+            decoding: How files are read.
         """
         if not root.is_dir():
             raise DataError(f"--images {root}: there is no such folder")
         self._root, self._table = root, table or _find_table(root)
-        self._window, self._decode_at_least = window, decode_at_least
+        self._decoding = decoding
 
     def settings(self) -> dict[str, Any]:
         """Return what made this source."""
-        return {"table": self._table.name, "window": self._window}
+        return {"table": self._table.name, "window": self._decoding.window}
 
     def entries(self) -> list[Entry]:
         """List the images of the table; the patient of each stands in its DICOM header. Raises DataError naming row or file."""
@@ -59,20 +58,19 @@ class SiimAcrSource:
 
     def record(self, entry: Entry) -> Record:
         """Read one image and join its masks. Raises DataError naming the row of a mask that does not fit."""
-        image, full_size, facts = read_radiograph(
-            self._root / entry.payload["path"], entry.where, at_least=self._decode_at_least, window=self._window
-        )
-        mask = np.zeros(full_size, dtype=bool)
+        image, full_size, facts = read_radiograph(self._root / entry.payload["path"], entry.where, self._decoding)
+        # An empty mask may be small.
+        columns = np.zeros((full_size if entry.payload["runs"] else image.shape)[::-1], dtype=bool)
         for where, runs in entry.payload["runs"]:
             try:
-                mask |= decode_runs(runs, *full_size)
+                mark_runs(columns, runs)
             except ValueError as error:
                 raise DataError(f"{where}: {error}") from error
         return Record(
             image,
             view=_view(facts),
             labels=entry.labels,
-            masks={FINDING: mask},
+            masks={FINDING: columns.T},
             full_size=full_size,
             extra=patient_facts(sex=facts.get("PatientSex", ""), age=facts.get("PatientAge", "")),
         )
@@ -110,7 +108,7 @@ def _index_images(root: Path) -> dict[str, Path]:
     for path in sorted(root.rglob("*.dcm")):
         below = path.relative_to(root)
         if paths.setdefault(path.stem, below) != below:
-            raise DataError(f"{root} has {below} and {paths[path.stem]}: keep one version of the images")
+            raise DataError(f"{root} has an image in two places below it: keep one version of the images")
     if not paths:
         raise DataError(f"--images {root} has no .dcm file in it or below")
     return paths
@@ -145,7 +143,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def from_arguments(arguments: argparse.Namespace) -> SiimAcrSource:
     """Build the source from parsed options. Raises DataError."""
-    return SiimAcrSource(
-        arguments.images, table=arguments.table, window=check_window(arguments.window),
-        decode_at_least=arguments.short_side,
-    )  # fmt: skip
+    return SiimAcrSource(arguments.images, table=arguments.table, decoding=Decoding.from_arguments(arguments))

@@ -14,7 +14,7 @@ from typing import Any
 
 from msvl.config.errors import DataError
 from msvl.data.csv_table import CELL_LIMIT, not_utf8, what_is_there
-from msvl.data.image_files import add_window, check_window, read_radiograph
+from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.label_states import label_state
 from msvl.data.shown import shown_cell
 from msvl.data.study import Entry, Record
@@ -58,7 +58,7 @@ class TableSource:
 
     def __init__(
         self, images: Path, table: Path, columns: TableColumns, *, name: str = "table", licence: str = "not stated",
-        shareable: bool = False, id_space: str | None = None, decode_at_least: int = 0, window: int = 1,
+        shareable: bool = False, id_space: str | None = None, decoding: Decoding = AS_IT_IS,
     ) -> None:  # fmt: skip
         """Name files and columns.
 
@@ -70,8 +70,7 @@ class TableSource:
             licence: Of the data set.
             shareable: Whether its texts and images may leave the run folder.
             id_space: Who numbers the patients; None takes the name.
-            decode_at_least: Short side in pixels that JPEGs may be reduced to, 0 the whole.
-            window: Which window of a DICOM file is applied, 0 for none.
+            decoding: How files are read.
         """
         if not images.is_dir():
             raise DataError(f"--images {images}: there is no such folder")
@@ -80,7 +79,7 @@ class TableSource:
         self.name, self.licence, self.shareable = name, licence, shareable
         self.id_space = id_space or name
         self._images, self._table, self._columns = images, table, columns
-        self._decode_at_least, self._window = decode_at_least, window
+        self._decoding = decoding
         self.prompts: dict[str, dict[str, list[str]]] = {}
         self._findings: list[str] = []
 
@@ -90,7 +89,7 @@ class TableSource:
             "table": self._table.name,
             "bytes": self._table.stat().st_size,
             "columns": _plain(asdict(self._columns)),
-            "window": self._window,
+            "window": self._decoding.window,
         }
 
     def entries(self) -> list[Entry]:
@@ -117,9 +116,7 @@ class TableSource:
             raise DataError(f"{entry.where}: the report is empty")
         if self._columns.views and row["view"].lower() not in self._columns.views:
             raise DataError(f"{entry.where}: its view is not among --views")
-        image, full_size, _ = read_radiograph(
-            self._images / entry.image, entry.where, at_least=self._decode_at_least, window=self._window
-        )
+        image, full_size, _ = read_radiograph(self._images / entry.image, entry.where, self._decoding)
         return Record(
             image=image,
             full_size=full_size,
@@ -237,8 +234,7 @@ def from_arguments(arguments: argparse.Namespace) -> TableSource:
     )
     return TableSource(
         arguments.images, arguments.reports, columns, name=arguments.name, licence=arguments.licence,
-        shareable=arguments.shareable, id_space=arguments.id_space, decode_at_least=arguments.short_side,
-        window=check_window(arguments.window),
+        shareable=arguments.shareable, id_space=arguments.id_space, decoding=Decoding.from_arguments(arguments),
     )  # fmt: skip
 
 

@@ -11,9 +11,10 @@ from typing import Any
 from msvl.config.errors import DataError
 from msvl.data.box_agreement import ReaderBox, agreed_boxes
 from msvl.data.csv_table import place, read_rows
-from msvl.data.image_files import add_window, check_window, read_radiograph
+from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.label_states import label_state
 from msvl.data.patient_facts import patient_facts
+from msvl.data.shown import shown_cell
 from msvl.data.study import Box, Entry, Record
 from msvl.data.validation_split import train_or_val
 
@@ -62,29 +63,31 @@ class VindrCxrSource:
     mask_names: tuple[str, ...] = ()
     prompts: dict[str, dict[str, list[str]]] = {}
 
-    def __init__(
-        self, root: Path, *, agree: int = 2, val_share: float = 0.1, window: int = 1, decode_at_least: int = 0
-    ) -> None:
+    def __init__(self, root: Path, *, agree: int = 2, val_share: float = 0.1, decoding: Decoding = AS_IT_IS) -> None:
         """Raise DataError when the folder is not there or the number is not that of readers.
 
         Args:
             root: Folder of the version, with train/, test/ and annotations/; or that of Kaggle, with train/ and train.csv.
             agree: Readers of three who must say a finding or box a lesion for it to count. Findings of fewer are uncertain.
             val_share: Share of the training images that go to val.
-            window: Which window of a file to apply, 0 for none.
-            decode_at_least: Short side in pixels that JPEGs may be reduced to, 0 the whole.
+            decoding: How files are read.
         """
         if not root.is_dir():
             raise DataError(f"--images {root}: there is no such folder")
         if not 1 <= agree <= 3:
             raise DataError(f"--agree {agree}: every image has three readers; give 1 to 3")
         self._root, self._agree, self._val_share = root, agree, val_share
-        self._window, self._decode_at_least = window, decode_at_least
+        self._decoding = decoding
         self._kaggle = (root / KAGGLE).is_file()
 
     def settings(self) -> dict[str, Any]:
         """Return what made this source."""
-        return {"agree": self._agree, "kaggle": self._kaggle, "val_share": self._val_share, "window": self._window}
+        return {
+            "agree": self._agree,
+            "kaggle": self._kaggle,
+            "val_share": self._val_share,
+            "window": self._decoding.window,
+        }
 
     def entries(self) -> list[Entry]:
         """List the images. Raises DataError naming table and row."""
@@ -96,8 +99,7 @@ class VindrCxrSource:
         image, full_size, facts = read_radiograph(
             _image_path(self._root / entry.payload["folder"], entry.image),
             entry.where,
-            at_least=self._decode_at_least,
-            window=self._window,
+            self._decoding,
         )
         return Record(
             image,
@@ -170,7 +172,7 @@ def _kaggle_readings(path: Path) -> dict[str, _Reading]:
         reading = readings.setdefault(row["image_id"], _Reading(where, "train", {}, {}))
         votes = reading.votes.setdefault(row["rad_id"], dict.fromkeys(KAGGLE_FINDINGS, 0))
         if row["class_name"] not in KAGGLE_FINDINGS:
-            raise DataError(f"{where}: class '{row['class_name']}'; expected {', '.join(KAGGLE_FINDINGS)}")
+            raise DataError(f"{where}: class {shown_cell(row['class_name'])}; expected {', '.join(KAGGLE_FINDINGS)}")
         votes[row["class_name"]] = 1
         if row["class_name"] != NORMAL:
             _add_box(reading, row, KAGGLE_FINDINGS, where)
@@ -184,7 +186,7 @@ def _box_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[
 
 def _add_box(reading: _Reading, row: Mapping[str, str], findings: tuple[str, ...], where: str) -> None:
     if row["class_name"] not in findings:
-        raise DataError(f"{where}: class '{row['class_name']}'; expected {NORMAL} or {', '.join(findings)}")
+        raise DataError(f"{where}: class {shown_cell(row['class_name'])}; expected {NORMAL} or {', '.join(findings)}")
     try:
         left, top, right, bottom = (float(row[name]) for name in EDGES)
     except ValueError as error:
@@ -198,7 +200,7 @@ def _add_box(reading: _Reading, row: Mapping[str, str], findings: tuple[str, ...
 def _vote(cell: str, where: str, column: str) -> int:
     state = label_state(cell, where, column)
     if state not in (0, 1):
-        raise DataError(f"{where}: label '{cell}' in column '{column}'; readers say 1 or 0")
+        raise DataError(f"{where}: label {shown_cell(cell)} in column '{column}'; readers say 1 or 0")
     return state
 
 
@@ -236,6 +238,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def from_arguments(arguments: argparse.Namespace) -> VindrCxrSource:
     """Build the source from parsed options. Raises DataError."""
     return VindrCxrSource(
-        arguments.images, agree=arguments.agree, val_share=arguments.val_share, window=check_window(arguments.window),
-        decode_at_least=arguments.short_side,
+        arguments.images, agree=arguments.agree, val_share=arguments.val_share, decoding=Decoding.from_arguments(arguments),
     )  # fmt: skip

@@ -15,7 +15,7 @@ import pytest
 
 from msvl.cli import main
 from msvl.data.phantom.miniatures import MINIATURES
-from tests.helpers.miniatures import replace_in, write_miniature
+from tests.helpers.miniatures import replace_in, source_of, write_miniature
 
 MIMIC, SMALL, PLUS, REX = (
     "mimic-cxr-jpg/2.1.0",
@@ -154,7 +154,7 @@ CASES = [
         ("--sections", "sectioned.csv")),
     Bad("mimic-cxr-jpg", "a view that there is none of", nothing, "--views 'pa': give frontal, lateral, other, unknown",
         ("--views", "pa")),
-    Bad("mimic-cxr-jpg", "more lost images than may be", remove(f"{MIMIC}/files/p10"), r"records cannot be used .*there is no image file"),
+    Bad("mimic-cxr-jpg", "more lost images than may be", remove(f"{MIMIC}/files/p10"), r"records cannot be used .*there is no such image file"),
     # CheXpert.
     Bad("chexpert", "no images", lambda f: [shutil.rmtree(f / SMALL / name) for name in ("train", "valid", "test")],
         r"CheXpert-v1\.0-small has no folders such as train/patient00001 below: unpack the images there"),
@@ -166,7 +166,7 @@ CASES = [
     Bad("chexpert", "another Path", change_text(f"{SMALL}/train.csv", "/train/patient", "/train/p"),
         r"train\.csv row 2: Path is not \.\.\./train/patient00001/study1/view1_frontal\.jpg"),
     Bad("chexpert", "views that differ from file names", change_text(f"{SMALL}/train.csv", ",Frontal,", ",Lateral,"),
-        r"train\.csv row \d+: Frontal/Lateral is 'Lateral' and the file is called view\d_frontal\.jpg"),
+        r"train\.csv row \d+: Frontal/Lateral is a text of 7 characters and the file is called view\d_frontal\.jpg"),
     Bad("chexpert", "latin-1", lines(f"{SMALL}/valid.csv", lambda text: [text[0], text[1].replace("ale,", "alé,"), *text[2:]], encoding="latin1"),
         r"valid\.csv, line 2: this is not UTF-8; convert it first: iconv"),
     Bad("chexpert", "test labels without images", remove(f"{SMALL}/test"), r"test_labels\.csv row 2: there is no image of its study"),
@@ -180,11 +180,11 @@ CASES = [
     Bad("mimic-cxr-jpg", "labels of other studies", lines(LABELS, lambda text: [text[0], "10000032,59999999" + "," * 14]),
         r"chexpert\.csv\.gz has a row for none of the listed images"),
     Bad("chexpert-plus", "a label of 3", lines(JSONS, lambda text: [text[0].replace("1.0", "3.0").replace("0.0", "3.0"), *text[1:]]),
-        r"report_fixed\.json line 1: label 3\.0 of .*; expected 1, 0, -1 or null"),
+        r"report_fixed\.json line 1: label '3.0' of .*; expected 1, 0, -1 or null"),
     Bad("chexpert-plus", "a row without patient", change_text(TABLE, ",patient00001,", ",,"), r"240401\.csv row \d+: deid_patient_id is empty"),
     Bad("chexpert-plus", "an open quote", change_text(TABLE, '"NARRATIVE', 'x"NARRATIVE'), r"df_chexpert_plus_240401\.csv"),
     Bad("chexpert-plus", "an order that is no number", change_text(TABLE, ",patient00001,2,", ",patient00001,two,"),
-        r"row \d+: patient_report_date_order 'two' is no number"),
+        r"row \d+: patient_report_date_order is 'two'; expected a number"),
     # ReXGradient.
     Bad("rexgradient", "images that are still packed", remove("ReXGradient-160K/deid_png"), r"has no folder deid_png/: unpack the images there \(cat"),
     Bad("rexgradient", "one file of metadata missing", remove(f"{REX}/valid_metadata_view_position.json"),
@@ -205,7 +205,7 @@ CASES = [
         r"1\.1\.0 has MS_CXR_Local_Alignment_v1\.0\.0\.csv and .*v1\.1\.0\.csv: name one of them"),
     Bad("ms-cxr", "a box outside", lines(f"{MSCXR}.csv", cells(2, 6, "900")), r"v1\.1\.0\.csv row 2: the box .* is not inside 64 x 64 px"),
     Bad("ms-cxr", "a coordinate that is no number", lines(f"{MSCXR}.csv", cells(2, 4, "left")), r"row 2: a coordinate is no number"),
-    Bad("ms-cxr", "another category", lines(f"{MSCXR}.csv", cells(3, 1, "Nodule")), r"row 3: category 'Nodule'; expected Atelectasis"),
+    Bad("ms-cxr", "another category", lines(f"{MSCXR}.csv", cells(3, 1, "Nodule")), r"row 3: category a text of 6 characters; expected Atelectasis"),
     Bad("ms-cxr", "an empty phrase", lines(f"{MSCXR}.csv", cells(2, 2, "")), r"row 2: its phrase is empty"),
     Bad("ms-cxr", "another path", lines(f"{MSCXR}.csv", cells(2, 3, "p10/x.jpg")), r"row 2: its path is not files/p10/"),
     Bad("ms-cxr", "JSON of another kind", write(f"{MSCXR}.json", b'{"images": []}'),
@@ -236,6 +236,8 @@ def test_one_message_and_nothing_half_written(
 ) -> None:
     folder = tmp_path / "source"
     shutil.copytree(originals(case.source), folder)
+    ids = source_ids(case.source, folder)
+    capsys.readouterr()
     case.change(folder)
     words = importlib.import_module(MINIATURES[case.source]).pack_words(folder)
     line = [
@@ -254,8 +256,76 @@ def test_one_message_and_nothing_half_written(
     said = [text for text in capsys.readouterr().err.splitlines() if text.startswith("msvl: ")]
     assert len(said) == 1
     assert re.search(case.message, said[0]), said[0]
+    assert not ids_said(said[0].replace(str(folder), ""), ids)
     assert not list((tmp_path / "out").rglob("*"))
 
 
 def _in_folder(folder: Path, word: str) -> str:
     return str(folder / word) if "/" in word or word in ("nowhere", "sectioned.csv") else word
+
+
+PLAIN = re.compile(r"(view\d+_(frontal|lateral)|study\d+|\d{1,3}|row-.*)")
+"""What names of images and studies may be that no one is told by."""
+
+
+def source_ids(source: str, folder: Path) -> set[str]:
+    """Return the ids of patients, studies and images of a miniature, whole, and as parts of the paths of files."""
+    found: set[str] = set()
+    for entry in source_of(source, folder).entries():
+        path = entry.payload.get("path", "") if isinstance(entry.payload, dict) else entry.payload
+        words = (entry.patient, entry.study, entry.image, str(path))
+        found |= {re.sub(r"\.(png|jpg|dcm|dicom|gz)$", "", part) for word in words for part in word.split("/")}
+    return {name for name in found if len(name) > 3 and not PLAIN.fullmatch(name)} - FOLDERS - EXAMPLES
+
+
+EXAMPLES = {"p10000032", "s50414267", "patient00001", "p10"}
+"""Ids that messages name to show how names look, and the miniatures begin with."""
+FOLDERS = {"train", "valid", "test", "files", "images", "deid_png", "studies", "series", "instances", "dicom-images-train",
+           "stage_2_train_images", "PNG", "DICOM"}  # fmt: skip
+
+
+def ids_said(text: str, ids: set[str]) -> list[str]:
+    return sorted(name for name in ids if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", text))
+
+
+@pytest.mark.parametrize("source", MINIATURES)
+@pytest.mark.evidence("No source id of any data set is said by packing when its images are lost or damaged", how="cpu")
+def test_ids_are_not_said_when_images_are_lost_or_damaged(
+    source: str, originals: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    shutil.copytree(originals(source), tmp_path / "source")
+    ids = source_ids(source, tmp_path / "source")
+    assert len(ids) > 5, ids
+    for number, path in enumerate(sorted((tmp_path / "source").rglob("*"))):
+        if re.search(r"\.(png|jpg|dcm|dicom|dcm\.gz)$", path.name) and number % 5:
+            data = path.read_bytes()
+            if number % 5 == 1:
+                path.unlink()
+            else:
+                path.write_bytes((data[: len(data) // 2], b"", b"<html>no</html>")[number % 3])
+    monkeypatch.chdir(tmp_path)  # relative paths, as the pages have them
+    words = importlib.import_module(MINIATURES[source]).pack_words(Path("source"))
+    caplog.set_level("DEBUG")
+    for share in ("0", "1"):
+        main(
+            [
+                "data",
+                "pack",
+                *words,
+                "--out",
+                f"out-{share}",
+                "--workers",
+                "1",
+                "--max-dropped",
+                share,
+                "--short-side",
+                "48",
+            ]
+        )
+    said = capfd.readouterr()
+    texts = {"said": said.out + said.err, "logged": caplog.text}
+    texts |= {str(path): path.read_text() for path in (tmp_path / "out-1").glob("*.csv")}
+    texts |= {str(path): path.read_text() for path in (tmp_path / "out-1").glob("*.json")}
+    assert "cannot be used" in texts["said"]
+    assert {name: found for name, text in texts.items() if (found := ids_said(text, ids))} == {}

@@ -77,5 +77,5 @@ def test_faults_are_named(original: Path, tmp_path: Path) -> None:
     entry = source.entries()[0]
     for path in (tmp_path / "copy" / REPORTS / "files").rglob(f"{entry.image}.dcm*"):
         path.unlink()
-    with pytest.raises(DataError, match=r"metadata\.csv\.gz row 2: there is no image file"):
+    with pytest.raises(DataError, match=r"metadata\.csv\.gz row 2: there is no such image file"):
         source.record(entry)

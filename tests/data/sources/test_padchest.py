@@ -143,7 +143,7 @@ def test_a_truncated_or_missing_image_and_one_marked_exclude_are_dropped_with_th
     (folder / ROOT / "images" / gone.payload["path"]).unlink()
     with pytest.raises(DataError, match=r"row \d+: .* is empty, cut short or no image"):
         source.record(cut)
-    with pytest.raises(DataError, match="there is no image file"):
+    with pytest.raises(DataError, match="there is no such image file"):
         source.record(gone)
     row = next(place for place, row in enumerate(rows(folder)) if row["ImageID"] == excluded.image)
     change(folder, "Labels", "['exclude']", row=row)

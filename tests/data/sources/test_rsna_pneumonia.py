@@ -13,7 +13,7 @@ from msvl.config.errors import DataError
 from msvl.data.pack_options import PackOptions
 from msvl.data.pack_plan import plan
 from msvl.data.phantom.miniatures.rsna_pneumonia import MAPPING, ROOT
-from msvl.data.sources.rsna_pneumonia import CLASSES, IMAGES, LABELS
+from msvl.data.sources.rsna_pneumonia import CLASSES, IMAGES, LABELS, TEST_IMAGES
 from tests.helpers.miniatures import replace_in, source_from, source_of, write_miniature
 
 NAME = "rsna-pneumonia"
@@ -118,7 +118,7 @@ def test_a_box_beyond_a_smaller_copy_of_the_image(folder: Path) -> None:
         (LABELS, ",,,,,0", ",1.0,1.0,5.0,5.0,0", r"row \d+: a box with Target 0"),
         (LABELS, ",,,,,0", ",,,,,1", r"row \d+: Target is 1 and x, y, width, height are no four numbers"),
         (LABELS, "Target", "target_", "there is no column 'Target'"),
-        (CLASSES, "Normal", "Healthy", rf"{CLASSES} row \d+: class '.*Healthy'; expected Normal"),
+        (CLASSES, "Normal", "Healthy", rf"{CLASSES} row \d+: class a text of \d+ characters; expected Normal"),
         (CLASSES, "Lung Opacity\n", "Normal\n", r"row \d+: it has \d boxes and is of class 'Normal'"),
     ],
 )
@@ -145,3 +145,23 @@ def test_tables_of_two_versions_and_mappings_of_something_else(folder: Path) -> 
         bare(folder, "--nih-test-list", str(folder / "test_list.txt"))
     with pytest.raises(DataError, match=r"--window -1: give the number of a window"):
         bare(folder, "--window", "-1")
+
+
+def test_images_of_the_test_stage_have_the_labels_of_a_list(folder: Path, tmp_path: Path) -> None:
+    root = folder / ROOT
+    labelled = sorted((root / IMAGES).glob("*.dcm"))[:2]
+    (root / TEST_IMAGES).mkdir()
+    for number, path in enumerate(labelled):
+        shutil.copy(path, root / TEST_IMAGES / f"other-{number}.dcm")
+    labels = tmp_path / "test_list.txt"
+    labels.write_text(f"{TEST_IMAGES}/other-0.dcm 0 \n\n{TEST_IMAGES}/other-1.dcm 1\n")
+    source = bare(folder, "--test-labels", str(labels))
+    found = [entry for entry in source.entries() if entry.payload["path"].startswith(TEST_IMAGES)]
+    assert [(entry.image, entry.split, entry.labels) for entry in found] == [
+        ("other-0", "test", {"Pneumonia": 0, "Normal": None}),
+        ("other-1", "test", {"Pneumonia": 1, "Normal": None}),
+    ]
+    assert source.record(found[1]).image.ndim == 2
+    labels.write_text(f"{TEST_IMAGES}/other-0.dcm pneumonia\n")
+    with pytest.raises(DataError, match="test_list.txt, line 1: expected the name of an image and 0 or 1"):
+        source.entries()

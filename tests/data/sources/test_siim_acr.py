@@ -159,5 +159,5 @@ def test_an_image_without_file_and_a_mask_larger_than_its_image(folder: Path) ->
     (folder / ROOT / positive.payload["path"]).unlink()
     gone = next(entry for entry in source.entries() if entry.image == positive.image)
     assert gone.patient == gone.image
-    with pytest.raises(DataError, match="there is no image file"):
+    with pytest.raises(DataError, match="there is no such image file"):
         source.record(gone)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from msvl.config.errors import DataError
+from msvl.data.image_files import Decoding
 from msvl.data.pack import PackOptions, pack
 from msvl.data.packed import PackedSet
 from msvl.data.phantom.miniatures.dicom_files import write_dicom
@@ -58,7 +59,7 @@ def test_dicom_files_of_ones_own(tmp_path: Path) -> None:
     text = "image,report\nd.dcm,Clear lungs today.\n"
     table = source(tmp_path, text)
     assert table.record(table.entries()[0]).image[0, 0] == table.record(table.entries()[0]).image[5, 0]
-    bare = TableSource(tmp_path, tmp_path / "reports.csv", TableColumns(), window=0)
+    bare = TableSource(tmp_path, tmp_path / "reports.csv", TableColumns(), decoding=Decoding(window=0))
     assert np.array_equal(bare.record(bare.entries()[0]).image, deep)
 
 

@@ -151,7 +151,12 @@ def test_the_release_on_kaggle_has_one_table(tmp_path: Path, original: Path) -> 
         ("image_labels_train.csv", "R8,0", "R8,2", r"image_labels_train\.csv row 2: label '2' in column"),
         ("image_labels_train.csv", "R8,0", "R8,", r"row 2: label '' in column .*; readers say 1 or 0"),
         ("image_labels_train.csv", ",R9,", ",R8,", r"row 3: its image and reader have a row above already"),
-        ("annotations_train.csv", "Cardiomegaly", "Big heart", r"annotations_train\.csv row \d+: class 'Big heart'"),
+        (
+            "annotations_train.csv",
+            "Cardiomegaly",
+            "Big heart",
+            r"annotations_train\.csv row \d+: class a text of 9 characters",
+        ),
         ("annotations_train.csv", "10.25,10.25", "x,10.25", r"row \d+: a coordinate is no number"),
         ("annotations_train.csv", "10.25,10.25", "90.5,10.25", r"row \d+: the box has no area"),
         ("annotations_train.csv", "image_id", "image", "there is no column 'image_id'"),

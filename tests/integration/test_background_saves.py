@@ -1,0 +1,48 @@
+"""Training goes on while a checkpoint is written, and what is written is the state at its step."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from msvl.training.finished import verify
+from tests.helpers.runs import execute, losses, tiny_config
+
+SCRIPT = [sys.executable, str(Path("tests") / "helpers" / "slow_disk_train.py")]
+
+
+@pytest.mark.evidence(
+    "Training waits for no disk: steps go on while a checkpoint is being written, and a resume from it gives the losses of a run "
+    "that never stopped, to the bit",
+    how="cpu",
+)
+def test_steps_go_on_while_a_checkpoint_is_written(tiny_set: Path, tmp_path: Path) -> None:
+    train = {"steps": 12, "save_every": 4, "keep": 5}
+    config = tiny_config(tmp_path / "run.yaml", data=tiny_set, runs=tmp_path, name="r", train=train)
+    # The save of step 4 is written only after step 7 is on record; that of step 8 follows it.
+    done = execute([*SCRIPT, "--config", str(config)], environment={"SLOW_UNTIL": "7"})
+    assert done.code == 0, done.output[-3000:]
+    run, whole = tmp_path / "r", losses(tmp_path / "r")
+    assert [step for step, _, _ in whole] == list(range(1, 13))
+    checkpoints = sorted((run / "checkpoints").glob("step-*"))
+    assert [folder.name for folder in checkpoints] == ["step-00000004", "step-00000008", "step-00000012"]
+    for folder in checkpoints[1:]:
+        verify(folder)
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.unlink() if path.is_file() else path.rmdir()
+        folder.rmdir()
+    again = execute([sys.executable, "-m", "msvl.train", "--config", str(config), "--resume"])
+    assert again.code == 0, again.output[-3000:]
+    resumed = json.loads((run / "run.json").read_text())["attempts"][-1]["resumed_at_step"]
+    assert (resumed, losses(run)) == (4, whole)
+
+
+def test_without_background_training_waits_for_the_disk(tiny_set: Path, tmp_path: Path) -> None:
+    train = {"steps": 8, "save_every": 4, "background_saves": False}
+    config = tiny_config(tmp_path / "run.yaml", data=tiny_set, runs=tmp_path, name="r", train=train)
+    done = execute([*SCRIPT, "--config", str(config)], environment={"SLOW_UNTIL": "4"})
+    assert done.code == 0, done.output[-3000:]
+    assert len(losses(tmp_path / "r")) == 8
