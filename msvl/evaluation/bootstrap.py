@@ -91,6 +91,20 @@ def mean_statistic(values: NDArray[np.floating]) -> Statistic:
     return statistic
 
 
+def known_mean_statistic(values: NDArray[np.floating]) -> Statistic:
+    """Return the weighted mean of the values [N] that are not nan, as a statistic; nan where none of them is drawn."""
+    known = np.isfinite(values)
+    column = np.asarray(values, dtype=np.float64)[known]
+
+    def statistic(weights: Floats) -> Floats:
+        own = weights[:, known]
+        with np.errstate(invalid="ignore"):
+            means: Floats = (own @ column) / own.sum(axis=1)
+        return means
+
+    return statistic
+
+
 def auc_statistic(labels: NDArray[np.integer], scores: NDArray[np.floating]) -> Statistic:
     """Return the AUC of the samples with a known label (1 or 0; others are skipped) as a statistic.
 

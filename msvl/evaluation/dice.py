@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from msvl.evaluation.bootstrap import Statistic
 from msvl.evaluation.metrics import Floats, Ints
 
 
@@ -55,6 +56,41 @@ def image_dice(counts: MaskCounts) -> Floats:
     size = counts.predicted + counts.truth
     overlap = 2.0 * counts.both / np.maximum(size, 1)
     return np.where(counts.truth == 0, (counts.predicted == 0).astype(np.float64), overlap)
+
+
+def batched_statistic(counts: MaskCounts, batch: int) -> Statistic:
+    """Return `batched_dice` as a statistic: images keep their batches, one without a drawn image is left out."""
+    values = image_dice(counts)
+    starts = range(0, len(values), batch)
+
+    def statistic(weights: Floats) -> Floats:
+        columns = []
+        for start in starts:
+            own = weights[:, start : start + batch]
+            with np.errstate(invalid="ignore"):
+                columns.append((own @ values[start : start + batch]) / own.sum(axis=1))
+        means: Floats = np.nanmean(np.stack(columns, axis=1), axis=1)
+        return means
+
+    return statistic
+
+
+def pooled_statistic(counts: MaskCounts) -> Statistic:
+    """Return `pooled_dice` as a statistic."""
+    table = np.stack([counts.both, counts.predicted, counts.truth, counts.pixels], axis=1).astype(np.float64)
+
+    def statistic(weights: Floats) -> Floats:
+        both, predicted, truth, pixels = (weights @ table).T
+        ends = (predicted + truth, 2 * pixels - predicted - truth)
+        commons = (both, pixels - predicted - truth + both)
+        classes = [
+            np.where(end > 0, 2 * common / np.maximum(end, 1), np.nan)
+            for common, end in zip(commons, ends, strict=True)
+        ]
+        means: Floats = np.nanmean(np.stack(classes), axis=0)
+        return means
+
+    return statistic
 
 
 def batched_dice(counts: MaskCounts, batch: int) -> float:

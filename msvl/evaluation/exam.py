@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +21,9 @@ from torch import Tensor
 from msvl.data.evaluation_set import EvaluationSet
 from msvl.data.packed import PackedSet
 from msvl.data.study import Box
-from msvl.data.tokenise import ReportTokeniser
 from msvl.data.uncertainty import Policy, blank_as_absent, resolve_all
-from msvl.evaluation.encoders import PhrasePairs, encode_images, encode_prompts, encode_reports
-from msvl.evaluation.findings import judgeable
+from msvl.evaluation.encoders import PhrasePairs, Tokenises, encode_images, encode_prompts, encode_reports
+from msvl.evaluation.findings import chosen_findings, judgeable
 from msvl.evaluation.judge import phrase_pairs
 from msvl.evaluation.material import Pair
 from msvl.evaluation.units import Unit, UnitStore
@@ -67,7 +66,7 @@ class Exam:
     def __init__(
         self,
         model: MSVLModel,
-        tokeniser: ReportTokeniser | None,
+        tokeniser: Tokenises | None,
         packed: PackedSet,
         splits: Splits,
         *,
@@ -92,9 +91,7 @@ class Exam:
         self._tokeniser = tokeniser
         self.batch_size, self.say = batch_size, say
         self._cache = cache
-        # Which samples, not how many: another --limit is another exam.
-        samples = [hashlib.sha256("".join(getattr(splits, name).keys).encode()).hexdigest() for name in ("train", "val", "test")]  # fmt: skip
-        self._identity = {"model": model_digest, "data": packed.fingerprint, "samples": samples}
+        self._identity = {"model": model_digest, "data": packed.fingerprint, "samples": _samples(splits)}
 
     def store(self, **more: Any) -> UnitStore:
         """Return the store of what depends on model, data and `more` (a card's digest, or what features are asked for)."""
@@ -107,22 +104,35 @@ class Exam:
         return self._tokeniser is not None
 
     @property
-    def tokeniser(self) -> ReportTokeniser:
+    def places_text(self) -> bool:
+        """Return whether patches and texts meet in one space, which some foreign checkpoints lack."""
+        return self.reads_text and getattr(self.model, "places_text", True)
+
+    @property
+    def tokeniser(self) -> Tokenises:
         """Return the tokenizer of a model that reads text."""
         assert self._tokeniser is not None
         return self._tokeniser
 
-    def with_labels(self, uncertain: Policy, blank: str) -> Exam:
-        """Return the same exam with uncertain and unmentioned labels turned into what a card takes them for."""
+    def with_labels(self, uncertain: Policy, blank: str, findings: Sequence[str] = ()) -> Exam:
+        """Return the same exam with the findings that a card counts, uncertain and unmentioned ones as what it takes them for."""
 
         def resolved(own: EvaluationSet) -> EvaluationSet:
-            labels = resolve_all(own.labels, uncertain)
+            kept = chosen_findings(own.labels, findings)
+            labels = resolve_all({name: own.labels[name] for name in kept}, uncertain)
             if blank == "absent":
                 labels = {name: blank_as_absent(states) for name, states in labels.items()}
             return replace(own, labels=labels)
 
         other = copy.copy(self)
         other.splits = Splits(*(resolved(own) for own in (self.splits.train, self.splits.val, self.splits.test)))
+        return other
+
+    def with_splits(self, splits: Splits) -> Exam:
+        """Return an exam of the same model on other splits of the same packed set, with its own place in the cache."""
+        other = copy.copy(self)
+        other.splits = splits
+        other._identity = self._identity | {"samples": _samples(splits)}
         return other
 
     @property
@@ -207,6 +217,11 @@ class Exam:
             "best_patch": encoded.prompt_scores.numpy(),
             "pair_maps": encoded.pair_maps.numpy(),
         }
+
+
+def _samples(splits: Splits) -> list[str]:
+    """Return a digest per split of which samples it has, not how many: another --limit is another exam."""
+    return [hashlib.sha256("".join(getattr(splits, name).keys).encode()).hexdigest() for name in ("train", "val", "test")]  # fmt: skip
 
 
 def _region(box: Box) -> Region:

@@ -5,7 +5,7 @@ N images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,17 @@ from msvl.evaluation.metrics import Floats, auc
 
 Labels = Mapping[str, NDArray[np.int64]]
 """Finding -> [N] of 1 present, 0 absent; anything else is uncertain or unknown and never counts."""
+
+NOTHING_FOUND = frozenset({"no finding", "no findings", "normal", "healthy"})
+"""Labels that say that nothing was found (NIH, CheXpert, VinDr, RSNA, PadChest): no finding to ask for by a prompt, and never part of
+a published mean."""
+
+
+def chosen_findings(labels: Labels, wanted: Sequence[str] = ()) -> list[str]:
+    """Return the wanted findings that have labels; without a wish all but those that say that nothing was found."""
+    if wanted:
+        return [name for name in labels if name in wanted]
+    return [name for name in labels if name.replace("_", " ").lower() not in NOTHING_FOUND]
 
 
 def judgeable(labels: Labels) -> list[str]:

@@ -10,9 +10,10 @@ from typing import cast
 from msvl.config.load import load_config
 from msvl.data.config import ReportConfig
 from msvl.data.tokenise import ReportTokeniser
+from msvl.evaluation.encoders import Tokenises
 from msvl.evaluation.locate import WEIGHTS, ModelPlace, locate_model
 from msvl.models.exported import export_settings, load_exported
-from msvl.models.foreign import ForeignCheckpoint, load_foreign
+from msvl.models.foreign import ForeignCheckpoint, foreign_tokeniser, load_foreign
 from msvl.models.msvl_model import MSVLModel
 
 FOREIGN = (".yaml", ".yml")
@@ -24,8 +25,8 @@ class JudgedModel:
     """A loaded model and how its inputs are prepared."""
 
     model: MSVLModel
-    """Or an `ImageOnlyModel`, which offers what judgement asks of images."""
-    tokeniser: ReportTokeniser | None
+    """Or a `ForeignModel`, which offers what judgement asks of it."""
+    tokeniser: Tokenises | None
     """None where there is no text encoder."""
     report: ReportConfig
     digest: str
@@ -44,7 +45,9 @@ def open_judged(place: ModelPlace) -> JudgedModel:
     if place.model.suffix in FOREIGN:
         described = load_config(place.model, [], ForeignCheckpoint)
         model = cast(MSVLModel, load_foreign(place.model))
-        return JudgedModel(model, None, ReportConfig(), _digest(Path(described.path), place.model))
+        text = [] if described.text is None else [described.text.path or described.path, described.text.tokenizer]
+        files = [place.model, *map(Path, dict.fromkeys(text)), Path(described.path)]
+        return JudgedModel(model, foreign_tokeniser(place.model), ReportConfig(), _digest(*files))
     settings = export_settings(place.model)
     tokeniser = ReportTokeniser(str(settings.tokenizer), settings.report)
     return JudgedModel(load_exported(place.model), tokeniser, settings.report, _digest(place.model / WEIGHTS))

@@ -104,6 +104,10 @@ def _own_rows(item: PaperTable, content: Mapping[str, Any]) -> Iterator[tuple[st
         if any(f"{name}_untrained" in figures for name in row.figures):
             cells = (_cell(figures, f"{name}_untrained", item.percent) for name in row.figures)
             yield f"{row.who}, untrained twin", data, *cells, source
+        twin = content.get("clean_twins", {}).get(row.task, {})
+        if "figures" in twin:
+            cells = (_cell(twin["figures"], name, item.percent) for name in row.figures)
+            yield f"{row.who}, clean twin", data, *cells, f"this model, card {twin['card']} {twin['digest']}"
         if any(f"{name}_chance" in figures for name in row.figures):
             cells = (_cell(figures, f"{name}_chance", item.percent) for name in row.figures)
             yield f"{row.who}, chance", data, *cells, source
@@ -176,8 +180,18 @@ def card_lines(content: Mapping[str, Any]) -> list[str]:
     for task, card in content["cards"].items():
         lines.append(f"{spoken(task)}: card {card['card']} {card['digest']}; splits: {card['splits']}")
         lines += [f"{spoken(task)}: otherwise than its source: {text}" for text in card["deviations"]]
-        twin = f"; the clean twin is protocol {card['clean_twin']}" if card["clean_twin"] else ""
-        lines += [f"{spoken(task)}: KNOWN FAULT of the published protocol: {text}{twin}" for text in card["leaks"]]
+        lines += [f"{spoken(task)}: KNOWN FAULT of the published protocol: {text}" for text in card["leaks"]]
+        lacking = ", ".join(card.get("findings_left_out", ()))
+        if lacking:
+            lines.append(f"{spoken(task)}: the mean leaves out {lacking}: one class alone in val or test")
+        twin = content.get("clean_twins", {}).get(task)
+        if twin is not None:
+            how = (
+                f"not judged: {twin['left_out']}"
+                if "left_out" in twin
+                else f"stands beside it; splits: {twin['splits']}"
+            )
+            lines.append(f"{spoken(task)}: the clean twin by card {twin['card']} {how}")
     return lines
 
 

@@ -52,7 +52,9 @@ class Card(Config):
     splits: dict[str, SplitList] = {}
     """Split -> list; empty is the packed set's own splits by patient."""
     labels: str = ""
-    """Which labels."""
+    """Which labels, in words."""
+    findings: tuple[str, ...] = ()
+    """Findings that count, as the packed set names them; empty is every one but those that say that nothing was found."""
     uncertain: Policy = "ignore"
     """What uncertain labels count as, see `msvl.data.uncertainty`."""
     blank: Literal["unknown", "absent"] = "unknown"

@@ -19,10 +19,12 @@ from msvl.data.config import ReportConfig
 from msvl.data.evaluation_set import EvaluationSet
 from msvl.data.packed import PackedSet
 from msvl.evaluation.answers import Answer, save_columns
+from msvl.evaluation.clean_twin import judge_twin
 from msvl.evaluation.config import EvaluationConfig
 from msvl.evaluation.evaluate import training_data
 from msvl.evaluation.exam import Exam, Splits
 from msvl.evaluation.figures import with_untrained, write_json
+from msvl.evaluation.findings import judgeable
 from msvl.evaluation.gallery import write_gallery
 from msvl.evaluation.judged_model import open_judged
 from msvl.evaluation.locate import ModelPlace
@@ -87,11 +89,17 @@ def evaluate_protocol(request: ProtocolRequest, say: Callable[[str], None]) -> t
     exam = exam_of(model, digest)
     answers = _run(exam, cards, request.config, say)
     figures: dict[str, Any] = {task: answer.figures for task, answer in answers.items()}
+    twins = _twins(request, exam, cards, answers, say)
     if request.untrained:
         twin = untrained_twin(model, request.config.seed)
         say("judging the untrained twin")
         beside = _run(exam_of(twin, f"untrained {request.config.seed} of {digest}"), cards, request.config, say)
         figures = with_untrained(figures, {task: answer.figures for task, answer in beside.items()})
+    figures |= {
+        task: {"left_out": f"protocol {request.protocol.name} has no card for it on {packed.name}"}
+        for task in request.tasks
+        if task not in cards
+    }
     name = request.name or f"{packed.name}-{request.split}-{request.protocol.name}"
     path = place.evaluations / f"{name}.json"
     content = {
@@ -100,7 +108,8 @@ def evaluate_protocol(request: ProtocolRequest, say: Callable[[str], None]) -> t
         "model": {"path": str(place.model), "step": place.step, "sha256": digest},
         "data": _about(packed, splits.test, request.split),
         "protocol": request.protocol.name,
-        "cards": {task: card_facts(request.protocol, card, packed) for task, card in cards.items()},
+        "cards": {task: card_facts(request.protocol, card, packed, splits) for task, card in cards.items()},
+        "clean_twins": twins,
         "config": request.config.model_dump(mode="json"),
         "untrained": request.untrained,
         "ranks": world_size(),
@@ -152,8 +161,10 @@ def untrained_twin(model: MSVLModel, seed: int) -> MSVLModel:
     return nn.Module.to(twin, device).eval()
 
 
-def card_facts(protocol: Protocol, card: Card, packed: PackedSet) -> dict[str, Any]:
+def card_facts(protocol: Protocol, card: Card, packed: PackedSet, splits: Splits) -> dict[str, Any]:
     """Return what has to stand beside every figure of a card."""
+    used = (splits.val, splits.test)
+    lacking = [name for name in card.findings if not all(name in judgeable(own.labels) for own in used)]
     return {
         "card": f"{protocol.name}/{card.task}/{card.data}",
         "digest": card.digest,
@@ -162,6 +173,7 @@ def card_facts(protocol: Protocol, card: Card, packed: PackedSet) -> dict[str, A
         "deviations": list(card.deviations),
         "leaks": list(card.leaks),
         "clean_twin": protocol.twin if card.leaks else None,
+        "findings_left_out": lacking,
     }
 
 
@@ -185,6 +197,8 @@ def _cards(request: ProtocolRequest, packed: PackedSet) -> dict[str, Card]:
     cards = {}
     for task in request.tasks:
         card = request.protocol.card(task, packed.name)
+        if card is None and not request.config.strict:
+            continue
         if card is None:
             have = ", ".join(sorted({item.task for item in request.protocol.cards}))
             raise ConfigError(
@@ -199,14 +213,40 @@ def _run(exam: Exam, cards: dict[str, Card], config: EvaluationConfig, say: Call
     for task, card in cards.items():
         say(f"{task} by card {card.digest}")
         try:
-            if task in TEXT_TASKS and not exam.reads_text:
-                raise NotJudgeable(f"{task} needs a text encoder: this checkpoint is an image encoder alone")
-            answers[task] = PROTOCOL_TASKS[task](exam.with_labels(card.uncertain, card.blank), card, config)
+            answers[task] = _answer(exam, card, config)
         except NotJudgeable as error:
             if config.strict:
                 raise
             answers[task] = Answer({"left_out": str(error)})
     return answers
+
+
+def _answer(exam: Exam, card: Card, config: EvaluationConfig) -> Answer:
+    if card.task in TEXT_TASKS and not exam.reads_text:
+        raise NotJudgeable(f"{card.task} needs a text encoder: this checkpoint is an image encoder alone")
+    local = card.zero_shot is not None and card.zero_shot.score != "global"
+    if (card.task == "grounding" or local) and not exam.places_text:
+        raise NotJudgeable(
+            f"{card.task} needs patches in the space of texts: this checkpoint describes no text.patch_projection"
+        )
+    return PROTOCOL_TASKS[card.task](exam.with_labels(card.uncertain, card.blank, card.findings), card, config)
+
+
+def _twins(
+    request: ProtocolRequest, exam: Exam, cards: dict[str, Card], answers: dict[str, Answer], say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Collective. Judge the clean twin of every card with known faults that was judged."""
+    twin = request.protocol.twin
+    found: dict[str, Any] = {}
+    for task, card in cards.items():
+        if twin is None or not card.leaks or "left_out" in answers[task].figures:
+            continue
+        say(f"{task}: the clean twin")
+        try:
+            found[task] = judge_twin(card, exam, twin=twin, run=lambda own, clean: _answer(own, clean, request.config))
+        except NotJudgeable as error:
+            found[task] = {"card": f"{twin}/{task}", "left_out": str(error)}
+    return found
 
 
 def _about(packed: PackedSet, judged: EvaluationSet, split: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -42,20 +42,25 @@ def prompt_set_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def published_prompts(name: str, findings: Sequence[str]) -> PromptSet:
-    """Return the prompts of a set that ships for these findings. Raises ConfigError naming the nearest set."""
+def published_prompts(name: str, findings: Sequence[str], names: Mapping[str, str] | None = None) -> PromptSet:
+    """Return the prompts of a set that ships for these findings, some under other names.
+
+    Raises ConfigError naming the nearest set.
+    """
     if name not in prompt_set_names():
         close = difflib.get_close_matches(name, prompt_set_names(), n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise ConfigError(f"there is no prompt set '{name}': {', '.join(prompt_set_names())} ship.{hint}")
     text = importlib.resources.files("msvl.evaluation").joinpath(FOLDER, f"{name}.yaml").read_text(encoding="utf-8")
     file = check_config(parse_yaml(text, f"prompt set {name}"), PromptFile, f"prompt set {name}")
-    return PromptSet({finding: _filled(file, finding) for finding in findings}, origin=name)
+    return PromptSet({finding: _filled(file, (names or {}).get(finding, finding)) for finding in findings}, origin=name)
 
 
-def every_prompt_set(findings: Sequence[str], packed_folder: Path) -> dict[str, PromptSet]:
+def every_prompt_set(
+    findings: Sequence[str], packed_folder: Path, names: Mapping[str, str] | None = None
+) -> dict[str, PromptSet]:
     """Return all sets that ship and the packed set's own for these findings, to see how much the wording matters."""
-    sets = {name: published_prompts(name, findings) for name in prompt_set_names()}
+    sets = {name: published_prompts(name, findings, names) for name in prompt_set_names()}
     if (packed_folder / PACKED_FILE).is_file():
         own = read_prompts(packed_folder / PACKED_FILE)
         if set(findings) <= set(own):
@@ -63,11 +68,13 @@ def every_prompt_set(findings: Sequence[str], packed_folder: Path) -> dict[str, 
     return sets
 
 
-def card_prompts(name: str, findings: Sequence[str], packed_folder: Path) -> PromptSet:
-    """Return the prompts that a card asks for."""
+def card_prompts(
+    name: str, findings: Sequence[str], packed_folder: Path, names: Mapping[str, str] | None = None
+) -> PromptSet:
+    """Return the prompts that a card asks for; `names` are the findings' words in a published set."""
     if name == OWN:
         return choose_prompts(list(findings), packed_folder=packed_folder)
-    return published_prompts(name, findings)
+    return published_prompts(name, findings, names)
 
 
 def _filled(file: PromptFile, finding: str) -> FindingPrompts:

@@ -73,6 +73,8 @@ class FineTuneRecipe(Config):
     """Mirror half of the training images."""
     judged: PositiveInt = 20
     """Times that the validation split is judged, evenly over the steps; the best one is kept."""
+    lr_factors: tuple[PositiveFloat, ...] = Field((1.0,), min_length=1)
+    """The whole training is done at each of these times the peak learning rate, and the best on val is kept."""
     schedules: dict[Ratio, Schedule]
     """Per share of the labels: linear warm-up, then cosine to 0."""
 
@@ -115,6 +117,8 @@ class ZeroShotRecipe(Config):
 
     prompts: str
     """Prompt set, a file of `msvl/evaluation/prompt_sets/`, or 'own' for the packed set's."""
+    names: dict[str, str] = {}
+    """Finding -> its words in a published prompt set, where they are not its name."""
     ensemble: Literal["mean", "max"] = "mean"
     """Over the prompts of a side: normalised mean embedding (CheXzero, BioViL), or the largest cosine (GLoRIA's code)."""
     score: Literal["global", "local", "both"] = "global"

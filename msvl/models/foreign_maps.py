@@ -118,11 +118,54 @@ def sequential_resnet(state: State) -> State:
     return torchvision_resnet(named)
 
 
+def openai_clip(state: State) -> State:
+    """Map OpenAI's CLIP (A.4; CheXzero) to transformers' CLIPModel: fused projections are split, matrices of features turned."""
+    found: State = {}
+    for name, value in state.items():
+        side, own = (
+            ("vision_model", name.removeprefix("visual.")) if name.startswith("visual.") else ("text_model", name)
+        )
+        block = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)", own)
+        if block and block[2].startswith("attn.in_proj_"):
+            kind = block[2].removeprefix("attn.in_proj_")
+            for part, piece in zip("qkv", value.chunk(3, dim=0), strict=True):
+                found[f"{side}.encoder.layers.{block[1]}.self_attn.{part}_proj.{kind}"] = piece
+        elif block and (new := _renamed(block[2], CLIP_BLOCK)):
+            found[f"{side}.encoder.layers.{block[1]}.{new}"] = value
+        elif name in CLIP_PROJECTIONS:
+            found[CLIP_PROJECTIONS[name]] = value.T
+        elif new := _renamed(own, CLIP_VISION if side == "vision_model" else CLIP_TEXT):
+            found[f"{side}.{new}"] = value
+    return found
+
+
+CLIP_PROJECTIONS = {"visual.proj": "visual_projection.weight", "text_projection": "text_projection.weight"}
+CLIP_BLOCK = (
+    (r"attn\.out_proj\.(\w+)", r"self_attn.out_proj.\1"),
+    (r"ln_([12])\.(\w+)", r"layer_norm\1.\2"),
+    (r"mlp\.c_fc\.(\w+)", r"mlp.fc1.\1"),
+    (r"mlp\.c_proj\.(\w+)", r"mlp.fc2.\1"),
+)
+CLIP_VISION = (
+    (r"conv1\.weight", "embeddings.patch_embedding.weight"),
+    (r"class_embedding", "embeddings.class_embedding"),
+    (r"positional_embedding", "embeddings.position_embedding.weight"),
+    (r"ln_pre\.(\w+)", r"pre_layrnorm.\1"),  # transformers' spelling
+    (r"ln_post\.(\w+)", r"post_layernorm.\1"),
+)
+CLIP_TEXT = (
+    (r"token_embedding\.weight", "embeddings.token_embedding.weight"),
+    (r"positional_embedding", "embeddings.position_embedding.weight"),
+    (r"ln_final\.(\w+)", r"final_layer_norm.\1"),
+)
+
+
 MAPS: dict[str, Callable[[State], State]] = {
     "timm_vit": timm_vit,
     "jeonsworld_vit": jeonsworld_vit,
     "torchvision_resnet": torchvision_resnet,
     "sequential_resnet": sequential_resnet,
+    "openai_clip": openai_clip,
 }
 """Format -> its rule."""
 

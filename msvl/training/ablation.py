@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
+import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from msvl.config.errors import ConfigError, MsvlError
-from msvl.environment import die_with_parent
-from msvl.evaluation.answers import Columns
+from msvl.config.errors import ConfigError, DataError, MsvlError
+from msvl.environment import accelerators, die_with_parent
 from msvl.evaluation.figures import read_json, write_json
-from msvl.evaluation.tables import Table, as_markdown, as_text, number
+from msvl.evaluation.protocol import Protocol, read_protocol
+from msvl.evaluation.tables import as_text
+from msvl.training.ablation_table import IMAGE_ONLY, SCALES, ablation_table, page, sentences, summarise
 from msvl.training.finished import MARKER, step_folder
 
-SCALES = ("local", "instance", "modality")
-IMAGE_ONLY = "image-only"
-FULL = "local+instance+modality"
-"""The row that the others are compared with."""
-TASKS = ("zero_shot", "linear_probe", "retrieval", "grounding")
-SHOWN = (
-    ("zero_shot", "auc_mean", "zero-shot AUC"),
-    ("linear_probe", "auc_mean_at_1", "probe AUC, 1 %"),
-    ("linear_probe", "auc_mean_at_100", "probe AUC, 100 %"),
-    ("fine_tuned", "auc_mean_at_1", "fine-tuned AUC, 1 %"),
-    ("retrieval", "report_r5", "report R@5"),
-    ("grounding", "miou", "grounding mIoU"),
-    ("grounding", "cnr", "grounding CNR"),
-)
-"""Task, figure, title; those that were not measured are left out."""
+TASKS = ("zero_shot", "linear_probe", "retrieval", "grounding", "fine_tuned")
+MOST_CELLS = 8
+"""At once without GPUs: each keeps a model, its optimizer and a judged split in memory."""
+POLL_SECONDS = 0.2
 STDERR = 2
-"""File descriptor."""
+"""File descriptor; stdout is for the table."""
 EXAMPLE = "Example: msvl ablation configs/pretrain/quickstart.yaml --seeds 0,1,2 train.steps=320"
 
 
@@ -62,7 +54,25 @@ def rows() -> list[Row]:
 
 
 class RowFailed(MsvlError):
-    """A command of a row ended with an exit code; its own message stands above."""
+    """A command of a row ended with an exit code; its own message stands above, or in the row's log."""
+
+
+@dataclass
+class Cell:
+    """One row with one seed: what is to be done for it."""
+
+    row: Row
+    seed: int
+    result: Path
+    """Its judgement."""
+    log: Path
+    commands: list[list[str]] = field(default_factory=list)
+    """Words of `msvl` still to run."""
+
+    @property
+    def name(self) -> str:
+        """Return its folder's name."""
+        return f"{self.row.name.replace('+', '-')}-seed{self.seed}"
 
 
 def add_parsers(groups: Any) -> None:
@@ -75,10 +85,16 @@ def add_parsers(groups: Any) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("runs/ablation"), help="folder of runs and table (default: runs/ablation)"
     )
-    parser.add_argument("--protocol", default="clean", help="protocol that judges (default: clean)")
+    parser.add_argument("--protocol", default="ablation", help="protocol that judges (default: ablation)")
     parser.add_argument("--tasks", default=",".join(TASKS), help=f"tasks (default: {','.join(TASKS)})")
     parser.add_argument("--rows", metavar="A,B", help="these rows alone, such as local,image-only (default: all eight)")
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap draws over patients (default: 1000)")
+    parser.add_argument(
+        "--parallel", type=int, metavar="N",
+        help="rows trained at once, each on one rank and one thread (default: one per core without GPUs, else 1 on all GPUs)",
+    )  # fmt: skip
+    parser.add_argument("--at-most", type=int, metavar="N", help="stop after N rows that were not finished before")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write the page here too, such as docs/ablation.md")
     parser.add_argument(
         "overrides", nargs="*", metavar="key.path=value", help="change values of the configuration in every row"
     )
@@ -87,23 +103,78 @@ def add_parsers(groups: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and judge what is missing, then write ablation.json and ablation.md; repeat it to go on after a stop."""
-    seeds = _seeds(arguments.seeds)
-    chosen = _chosen(arguments.rows)
-    names = {}
-    for seed in seeds:  # seed by seed, so that a table of all rows exists early
-        for row in chosen:
-            names[row.name, seed] = _judged(row, seed, arguments)
+    seeds, chosen = _seeds(arguments.seeds), _chosen(arguments.rows)
+    for option in ("parallel", "at_most"):
+        value = getattr(arguments, option)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{option.replace('_', '-')} {value}: give 1 or more")
+    parallel = _parallel(arguments)
+    protocol = read_protocol(arguments.protocol)
+    # Seed by seed, so that a table of all rows exists early.
+    cells = [_cell(row, seed, arguments, protocol, parallel) for seed in seeds for row in chosen]
+    missing = [cell for cell in cells if cell.commands]
+    _say(f"{len(cells)} cells, {len(cells) - len(missing)} of them finished before; {parallel} at once")
+
+    def finished(cell: Cell) -> None:
+        if not any(other.commands for other in cells if other.seed == cell.seed):
+            _write(arguments, cells, seeds)
+
+    _work(missing[: arguments.at_most], parallel, finished)
+    unfinished = [cell.name for cell in cells if cell.commands]
+    result = _write(arguments, cells, seeds)
+    if unfinished:
+        _say(
+            f"{len(unfinished)} of {len(cells)} cells are left, the next is {unfinished[0]}: repeat the command to go on"
+        )
+    if result is None:
+        return 0
+    sys.stdout.write(as_text(ablation_table(result)) + "".join(f"{sentence}\n" for sentence in sentences(result)))
+    _say(f"seeds {', '.join(map(str, result['seeds']))}: wrote {arguments.out / 'ablation.md'} and ablation.json")
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"msvl ablation: {text}\n")
+    sys.stderr.flush()
+
+
+def _parallel(arguments: argparse.Namespace) -> int:
+    if arguments.parallel is not None:
+        return int(arguments.parallel)
+    return 1 if accelerators() else min(MOST_CELLS, os.cpu_count() or 1)
+
+
+def _write(arguments: argparse.Namespace, cells: Sequence[Cell], seeds: Sequence[int]) -> dict[str, Any] | None:
+    """Write table and page over the seeds that have every row; None while there is none."""
+    whole = [seed for seed in seeds if not any(cell.commands for cell in cells if cell.seed == seed)]
+    if not whole:
+        return None
     from msvl.evaluation.answers import read_columns  # numpy and torch: only after everything is measured
 
-    columns = {key: read_columns(path.with_name(f"{path.stem}-samples.npz")) for key, path in names.items()}
-    contents = {key: read_json(path, made_by="msvl ablation") for key, path in names.items()}
+    paths = {(cell.row.name, cell.seed): cell.result for cell in cells if cell.seed in whole}
+    columns = {key: read_columns(path.with_name(f"{path.stem}-samples.npz")) for key, path in paths.items()}
+    contents = {key: read_json(path, made_by="msvl ablation") for key, path in paths.items()}
     result = summarise(contents, columns, resamples=arguments.resamples)
     write_json(arguments.out / "ablation.json", result)
-    table = ablation_table(result)
-    (arguments.out / "ablation.md").write_text(_page(result, table), encoding="utf-8")
-    sys.stdout.write(as_text(table))
-    sys.stderr.write(f"Wrote {arguments.out / 'ablation.md'} and ablation.json\n")
-    return 0
+    text = page(result, _command(arguments))
+    for path in (arguments.out / "ablation.md", arguments.page):
+        if path is None:
+            continue
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"{path} could not be written ({error.strerror}): choose another place") from error
+    return result
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """Return the command that makes the same table."""
+    words = ["msvl", "ablation", arguments.config, "--seeds", arguments.seeds]
+    for name, default in (("protocol", "ablation"), ("tasks", ",".join(TASKS)), ("rows", None), ("page", None)):
+        value = getattr(arguments, name)
+        if value != default:
+            words += [f"--{name}", str(value)]
+    return shlex.join([*words, *arguments.overrides])
 
 
 def _seeds(text: str) -> list[int]:
@@ -127,20 +198,39 @@ def _chosen(text: str | None) -> list[Row]:
     return [known[name] for name in names]
 
 
-def _judged(row: Row, seed: int, arguments: argparse.Namespace) -> Path:
-    """Train one row with one seed and judge its last checkpoint, unless that is done; return the figures' file."""
+def _cell(row: Row, seed: int, arguments: argparse.Namespace, protocol: Protocol, parallel: int) -> Cell:
+    """Return a cell with what is still to be done: training unless its last checkpoint is there, judgement unless by these cards."""
     name = f"{row.name.replace('+', '-')}-seed{seed}"
     folder = arguments.out / name
+    cell = Cell(row, seed, folder / "evaluation" / "ablation.json", arguments.out / f"{name}.log")
     overrides = [*arguments.overrides, *row.overrides, f"train.seed={seed}", f"run.name={name}", f"run.folder={arguments.out}"]  # fmt: skip
-    last = step_folder(folder / "checkpoints", _steps(arguments.config, overrides))
+    ranks: list[str] = []
+    if parallel > 1:
+        # One thread per row wastes nothing on waiting for other ranks and threads.
+        ranks, overrides = ["--ranks", "1"], ["train.threads_per_rank=1", *overrides]
+    steps = _steps(arguments.config, overrides)
+    last = step_folder(folder / "checkpoints", steps)
     if not (last / MARKER).is_file():
         resume = ["--resume"] if folder.exists() else []
-        _msvl(["train", arguments.config, *resume, *overrides])
-    result = folder / "evaluation" / "ablation.json"
-    words = ["evaluate", str(last), "--protocol", arguments.protocol, "--tasks", arguments.tasks, "--name", "ablation"]
-    # Finished units are read: a judgement that is there costs seconds, and one by another protocol is replaced.
-    _msvl([*words, "--resamples", str(arguments.resamples)])
-    return result
+        cell.commands.append(["train", arguments.config, *ranks, *resume, *overrides])
+    if cell.commands or not _is_judged(cell.result, protocol, arguments, steps):
+        words = ["evaluate", str(last), "--protocol", arguments.protocol, "--tasks", arguments.tasks]
+        cell.commands.append([*words, "--name", "ablation", "--resamples", str(arguments.resamples)])
+    return cell
+
+
+def _is_judged(path: Path, protocol: Protocol, arguments: argparse.Namespace, steps: int) -> bool:
+    """Return whether a judgement is that of the last checkpoint by these cards."""
+    if not path.is_file():
+        return False
+    content = read_json(path, made_by="msvl ablation")
+    cards = {task.strip(): protocol.card(task.strip(), content["data"]["name"]) for task in arguments.tasks.split(",")}
+    found = {task: card["digest"] for task, card in content["cards"].items()}
+    return (
+        found == {task: card.digest for task, card in cards.items() if card is not None}
+        and content["model"]["step"] == steps
+        and content["config"]["resamples"] == arguments.resamples
+    )
 
 
 def _steps(config: str, overrides: Sequence[str]) -> int:
@@ -150,95 +240,64 @@ def _steps(config: str, overrides: Sequence[str]) -> int:
     return load_config(config, list(overrides), PretrainConfig).train.steps
 
 
-def _msvl(words: Sequence[str]) -> None:
-    sys.stderr.write(f"\n$ msvl {' '.join(words)}\n")
-    sys.stderr.flush()
-    code = subprocess.run(
-        [sys.executable, "-m", "msvl.cli", *words],
-        check=False,
-        stdout=STDERR,  # stdout is for the table
-        preexec_fn=die_with_parent,  # noqa: PLW1509 - single-threaded here, and no orphan may stay
-    ).returncode
-    if code:
-        raise RowFailed(f"the command above ended with exit code {code}: repeat `msvl ablation` to go on")
+def _work(cells: Sequence[Cell], parallel: int, finished: Callable[[Cell], None]) -> None:
+    """Run the commands of the cells, several cells at once, and call `finished` with each that has none left.
 
-
-def summarise(
-    contents: Mapping[tuple[str, int], Mapping[str, Any]],
-    columns: Mapping[tuple[str, int], Mapping[str, Columns]],
-    *,
-    resamples: int,
-) -> dict[str, Any]:
-    """Return per row the mean of each figure over seeds, every seed's value, and the paired difference to the full method.
-
-    Args:
-        contents: (row, seed) -> content of its evaluation.
-        columns: (row, seed) -> task -> per-sample columns.
-        resamples: Bootstrap draws over patients; seeds are averaged inside each draw.
+    Raises RowFailed when a command fails: those that run then are waited for, no more are started.
     """
-    seeds = sorted({seed for _, seed in contents})
-    names = list(dict.fromkeys(name for name, _ in contents))
-    found: dict[str, Any] = {}
-    for name in names:
-        figures: dict[str, Any] = {}
-        for task, figure, _ in SHOWN:
-            values = [contents[name, seed]["figures"].get(task, {}).get(figure) for seed in seeds]
-            if None in values:
+    waiting = list(cells)
+    running: dict[str, tuple[Cell, subprocess.Popen[bytes]]] = {}
+    failed: list[str] = []
+    began, done = time.monotonic(), 0
+    try:
+        while running or (waiting and not failed):
+            if waiting and not failed and len(running) < parallel:
+                cell = waiting.pop(0)
+                running[cell.name] = (cell, _start(cell, parallel))
                 continue
-            entry: dict[str, Any] = {"mean": sum(values) / len(values), "seeds": values}
-            if name != FULL and FULL in names:
-                entry |= _paired(columns, name, task, figure, seeds, resamples)
-            figures[f"{task}.{figure}"] = entry
-        found[name] = figures
-    first = next(iter(contents.values()))
-    return {"seeds": seeds, "cards": first["cards"], "data": first["data"], "rows": found}
+            ended = [(cell, child.returncode) for cell, child in running.values() if child.poll() is not None]
+            for cell, code in ended:
+                del running[cell.name]
+                if code:
+                    failed.append(_failure(cell, code, parallel))
+                    continue
+                cell.commands.pop(0)
+                if cell.commands:
+                    running[cell.name] = (cell, _start(cell, parallel))
+                    continue
+                done += 1
+                left = (time.monotonic() - began) / done * (len(cells) - done)
+                _say(f"{cell.name} is finished, {done} of {len(cells)}; about {left / 60:.0f} minutes left")
+                finished(cell)
+            if not ended:
+                time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        for _, child in running.values():  # the terminal sent it to them too: they finish their step and save
+            child.wait()
+        raise
+    if failed:
+        raise RowFailed(f"{'; '.join(failed)}: mend it and repeat `msvl ablation` to go on")
 
 
-def _paired(
-    columns: Mapping[tuple[str, int], Mapping[str, Columns]],
-    name: str,
-    task: str,
-    figure: str,
-    seeds: list[int],
-    resamples: int,
-) -> dict[str, Any]:
-    """Return the difference to the full method: the same seeds, the same patients drawn for both."""
-    from msvl.evaluation.compare import compare_columns
-
-    def over_seeds(row: str) -> Columns:
-        return {
-            f"{figure}/training{seed}/{part}": column
-            for seed in seeds
-            for part, column in columns[row, seed].get(task, {}).items()
-            if part == figure or part.startswith(f"{figure}/")
-        }
-
-    item = compare_columns(over_seeds(FULL), over_seeds(name), task, resamples=resamples, seed=0).get(figure)
-    return {} if item is None else {"difference": item["difference"], "interval": item["interval"]}
+def _failure(cell: Cell, code: int, parallel: int) -> str:
+    where = f", see {cell.log}" if parallel > 1 else ""
+    return f"`msvl {shlex.join(cell.commands[0])}` ended with exit code {code}{where}"
 
 
-def ablation_table(result: Mapping[str, Any]) -> Table:
-    """Return one row per set of scales: mean over seeds and, in brackets, the paired interval of the difference."""
-    shown = [(f"{task}.{figure}", title) for task, figure, title in SHOWN if any(f"{task}.{figure}" in own for own in result["rows"].values())]  # fmt: skip
-    lines = []
-    for name, figures in result["rows"].items():
-        cells = []
-        for key, _ in shown:
-            entry = figures.get(key)
-            cell = "-" if entry is None else number(entry["mean"])
-            if entry is not None and entry.get("interval"):
-                low, high = entry["interval"]
-                cell += f" ({entry['difference']:+.3f} [{low:+.3f}, {high:+.3f}])"
-            cells.append(cell)
-        lines.append(("images alone (masked)" if name == IMAGE_ONLY else f"global+{name}", *cells))
-    return Table(("scales", *(title for _, title in shown)), lines)
-
-
-def _page(result: Mapping[str, Any], table: Table) -> str:
-    cards = ", ".join(f"{card['card']} {card['digest']}" for card in result["cards"].values())
-    return (
-        f"# Ablation on {result['data']['name']}\n\nMean over seeds {', '.join(map(str, result['seeds']))}. In brackets: "
-        "difference to all scales, paired by seed and patient, with its 95 % interval over patients; one that holds 0 is a "
-        f"tie. The last checkpoint is judged, nothing is selected. Cards: {cards}.\n\n{as_markdown(table)}\n"
-        f"Every seed's value: {json.dumps({name: {key: [round(v, 4) for v in entry['seeds']] for key, entry in own.items()} for name, own in result['rows'].items()})}\n"
-    )
+def _start(cell: Cell, parallel: int) -> subprocess.Popen[bytes]:
+    """Start the next command of a cell; several at once write into files of their own."""
+    line = f"\n$ msvl {shlex.join(cell.commands[0])}\n"
+    words = [sys.executable, "-m", "msvl.cli", *cell.commands[0]]
+    if parallel == 1:
+        sys.stderr.write(line)
+        sys.stderr.flush()
+        return subprocess.Popen(words, stdout=STDERR, preexec_fn=die_with_parent)  # noqa: PLW1509 - see below
+    cell.log.parent.mkdir(parents=True, exist_ok=True)
+    with open(cell.log, "ab") as stream:
+        stream.write(line.encode())
+        stream.flush()
+        # preexec_fn: single-threaded here, and no orphan may stay.
+        return subprocess.Popen(
+            words, stdout=stream, stderr=stream, env=os.environ | {"OMP_NUM_THREADS": "1"},
+            preexec_fn=die_with_parent,  # noqa: PLW1509
+        )  # fmt: skip

@@ -5,14 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from msvl.evaluation.bootstrap import known_mean_statistic
 from msvl.evaluation.dice import (
     MaskCounts,
     batched_dice,
+    batched_statistic,
     count_masks,
     empty_false_positives,
     image_dice,
     joined_counts,
     pooled_dice,
+    pooled_statistic,
     positive_dice,
 )
 
@@ -52,6 +55,22 @@ def test_batches_weigh_the_same_whatever_their_size() -> None:
     # Batches (0.5, 1, 0) and (0): means 0.5 and 0.
     assert batched_dice(FOUR, 3) == pytest.approx(0.25)
     assert batched_dice(FOUR, 4) == pytest.approx(image_dice(FOUR).mean())
+
+
+def test_resampled_figures_are_those_of_the_drawn_images() -> None:
+    # Images 0, 0, 3 drawn: the first two batches of two are (0, 0) and (3), the pooled pixels are those of three images.
+    weights = np.array([[1.0, 1, 1, 1], [2, 0, 0, 1]])
+    drawn = counts((10, 20, 20), (10, 20, 20), (0, 0, 6))
+    assert pooled_statistic(FOUR)(weights).tolist() == pytest.approx([pooled_dice(FOUR), pooled_dice(drawn)])
+    assert batched_statistic(FOUR, 2)(weights).tolist() == pytest.approx([batched_dice(FOUR, 2), (0.5 + 0.0) / 2])
+    assert known_mean_statistic(positive_dice(FOUR))(weights).tolist() == pytest.approx([0.25, 1.0 / 3])
+    assert np.isnan(known_mean_statistic(positive_dice(FOUR))(np.array([[0.0, 1, 1, 0]]))).all()
+    assert known_mean_statistic(empty_false_positives(FOUR))(weights[:1]).tolist() == [0.5]
+
+
+def test_pooled_dice_of_nothing_at_all_is_that_of_the_background() -> None:
+    silent = counts((0, 0, 0), (0, 0, 0))
+    assert pooled_statistic(silent)(np.ones((1, 2))).tolist() == [pooled_dice(silent)] == [1.0]
 
 
 def test_pooled_dice_is_the_mean_of_foreground_and_background() -> None:

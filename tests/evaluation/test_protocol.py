@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from msvl.cli import main
 from msvl.config.errors import ConfigError
+from msvl.evaluation.findings import NOTHING_FOUND, chosen_findings
 from msvl.evaluation.protocol import protocol_names, read_protocol
 from msvl.evaluation.protocol_diff import diff_protocols
 
@@ -46,18 +48,61 @@ def test_a_published_list_is_the_one_of_the_guide() -> None:
 
 
 PUBLISHED = {
-    "chexpert": ((2000, 8e-4, 50), (60000, 1e-4, 1500), (200000, 1e-5, 15000)),
-    "nih-chestxray14": ((2000, 8.5e-3, 50), (30000, 3e-3, 500), (200000, 3e-3, 5000)),
-    "rsna-pneumonia": ((2000, 6.5e-3, 50), (10000, 6e-4, 200), (50000, 5e-4, 2000)),
+    ("maco", "chexpert"): ((2000, 8e-4, 50), (60000, 1e-4, 1500), (200000, 1e-5, 15000)),
+    ("maco", "nih-chestxray14"): ((2000, 8.5e-3, 50), (30000, 3e-3, 500), (200000, 3e-3, 5000)),
+    ("maco", "rsna-pneumonia"): ((2000, 6.5e-3, 50), (10000, 6e-4, 200), (50000, 5e-4, 2000)),
+    ("mrm", "chexpert"): ((2000, 3e-3, 150), (60000, 5e-4, 1500), (200000, 5e-4, 15000)),
+    ("mrm", "nih-chestxray14"): ((3000, 3e-2, 50), (30000, 3e-3, 500), (200000, 3e-3, 5000)),
+    ("mrm", "rsna-pneumonia"): ((2000, 3e-3, 50), (10000, 5e-4, 200), (50000, 5e-4, 2000)),
 }
-"""Steps, learning rate and warm-up at 1, 10 and 100 % (MaCo's README and scripts)."""
+"""Steps, learning rate and warm-up at 1, 10 and 100 % (their READMEs and scripts)."""
 
 
-@pytest.mark.parametrize("data", PUBLISHED)
-def test_schedules_are_macos(data: str) -> None:
-    card = read_protocol("maco").card("fine_tuned", data)
-    found = tuple((item.steps, item.lr, item.warmup) for item in card.fine_tuned.schedules.values())
-    assert found == PUBLISHED[data]
+@pytest.mark.parametrize(("name", "data"), PUBLISHED)
+def test_schedules_and_recipe_are_the_published_ones(name: str, data: str) -> None:
+    recipe = read_protocol(name).card("fine_tuned", data).fine_tuned
+    found = tuple((item.steps, item.lr, item.warmup) for item in recipe.schedules.values())
+    assert found == PUBLISHED[name, data]
+    assert (recipe.optimizer, recipe.momentum, recipe.weight_decay, recipe.layer_decay) == ("sgd", 0.9, 0.0, 1.0)
+    assert (recipe.batch, recipe.clip, recipe.drop_path, recipe.head_std, recipe.head_norm) == (
+        96,
+        1.0,
+        0.1,
+        2e-5,
+        True,
+    )
+    assert (recipe.pooling, recipe.crop, recipe.flip, recipe.lr_factors) == ("mean", (0.08, 1.0), True, (1.0,))
+
+
+COUNTS = {"chexpert": 5, "nih-chestxray14": 14, "rsna-pneumonia": 1, "siim-acr": 1}
+
+
+def test_cards_of_a_data_set_name_the_findings_of_the_mean() -> None:
+    found = set()
+    for name in protocol_names():
+        for card in read_protocol(name).cards:
+            if card.data in COUNTS:
+                assert len(card.findings) == COUNTS[card.data], (name, card.task, card.data)
+                assert not NOTHING_FOUND & {finding.lower() for finding in card.findings}
+                found.add(name)
+    assert found == {"benchx", "clean", "maco", "mgca", "mrm"}
+
+
+def test_findings_are_the_importers_names() -> None:
+    from msvl.data.label_states import CHEXPERT_FINDINGS
+    from msvl.data.sources import nih_chestxray14, rsna_pneumonia, siim_acr
+
+    clean = read_protocol("clean")
+    assert set(clean.card("fine_tuned", "chexpert").findings) < set(CHEXPERT_FINDINGS)
+    assert clean.card("fine_tuned", "nih-chestxray14").findings == nih_chestxray14.FINDINGS
+    assert clean.card("fine_tuned", "rsna-pneumonia").findings == (rsna_pneumonia.PNEUMONIA,)
+    assert clean.card("segmentation", "siim-acr").findings == (siim_acr.FINDING,)
+
+
+def test_what_says_that_nothing_was_found_is_no_finding() -> None:
+    labels = dict.fromkeys(("No Finding", "Edema", "Normal", "Pneumonia"), np.zeros(1, dtype=np.int64))
+    assert chosen_findings(labels) == ["Edema", "Pneumonia"]
+    assert chosen_findings(labels, ("Pneumonia", "Mass")) == ["Pneumonia"]
 
 
 def test_the_digest_changes_with_every_word() -> None:
@@ -88,7 +133,7 @@ def test_a_protocol_does_not_differ_from_itself(capsys: pytest.CaptureFixture[st
 
 def test_list_and_show_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     main(["protocol", "list", "--json"])
-    assert {item["name"] for item in json.loads(capsys.readouterr().out)} == {"maco", "benchx", "clean"}
+    assert {item["name"] for item in json.loads(capsys.readouterr().out)} == set(protocol_names())
     main(["protocol", "show", "maco", "--data", "siim-acr", "--task", "segmentation", "--json"])
     (card,) = json.loads(capsys.readouterr().out)["cards"]
     assert card["digest"] == read_protocol("maco").card("segmentation", "siim-acr").digest
@@ -103,7 +148,10 @@ def test_leaky_cards_name_their_clean_twin() -> None:
 
 
 def test_an_unknown_protocol_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="there is no protocol 'cleen': benchx, clean, maco ship.*Did you mean clean"):
+    with pytest.raises(
+        ConfigError,
+        match="there is no protocol 'cleen': ablation, benchx, clean, maco, mgca, mrm ship.*Did you mean clean",
+    ):
         read_protocol("cleen")
 
 
@@ -119,3 +167,11 @@ def test_own_cards_are_checked(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="unknown key .*folds"):
         read_protocol(str(file))
+
+
+def test_the_same_list_of_two_repositories_is_no_difference() -> None:
+    found = diff_protocols(read_protocol("maco"), read_protocol("mrm"))
+    fields = {line.field for line in found["fine_tuned, rsna-pneumonia"]}
+    assert "fine_tuned.schedules.1" in fields and not any(field.startswith("splits.") for field in fields)
+    benchx = diff_protocols(read_protocol("maco"), read_protocol("benchx"))
+    assert "splits.test" in {line.field for line in benchx["fine_tuned, rsna-pneumonia"]}

@@ -379,3 +379,40 @@ def test_a_share_that_is_too_small_is_left_out_alone(judged: Path, tmp_path: Pat
     figures = judge(judged, protocol, tasks=("linear_probe",))["linear_probe"]
     assert figures["left_out_at_1"] == "1 training images (1 %) hold no finding with both classes"
     assert "auc_mean_at_100" in figures and "auc_mean_at_1" not in figures
+
+
+@pytest.mark.evidence(
+    "Foreign checkpoints with a text tower are judged zero-shot, by retrieval and by grounding", how="cpu"
+)
+def test_a_foreign_checkpoint_with_its_text_side(packed: Path, tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel, ViTConfig, ViTModel
+
+    from msvl.data.packed import PackedSet
+
+    words = PackedSet.open(packed).tokenizer_path
+    shape = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 48}
+    ViTModel(ViTConfig(**shape, image_size=64, patch_size=16), add_pooling_layer=False).save_pretrained(
+        tmp_path / "vit"
+    )
+    state = BertModel(BertConfig(**shape, vocab_size=300), add_pooling_layer=False).state_dict()
+    layers = {f"{name}.weight": torch.randn(16, 24) for name in ("image", "text", "patch")}
+    torch.save({f"bert.{name}": value for name, value in state.items()} | layers, tmp_path / "text.pt")
+    text = {
+        "tokenizer": str(words), "path": str(tmp_path / "text.pt"), "prefix": "bert.", "heads": 3, "projection": ["text"],
+        "image_projection": ["image"], "patch_projection": ["patch"],
+    }  # fmt: skip
+    file = tmp_path / "theirs.yaml"
+    protocol = fast_protocol(tmp_path / "fast.yaml")
+    wanted = ["--data", str(packed), "--protocol", str(protocol), "--resamples", "0"]
+    for name, side, tasks in (("whole", text, "zero_shot,retrieval,grounding"), ("flat", text | {"patch_projection": []}, "grounding")):  # fmt: skip
+        content = {"format": "huggingface", "path": str(tmp_path / "vit"), "image_size": 64, "text": side}
+        file.write_text(json.dumps(content))
+        words_typed = ["evaluate", str(file), *wanted, "--tasks", tasks, "--name", name]
+        if name == "whole":
+            assert main(words_typed) == 0
+            figures = json.loads((tmp_path / "theirs-evaluation" / "whole.json").read_text())["figures"]
+            assert {"auc_mean"} <= set(figures["zero_shot"]) and {"miou"} <= set(figures["grounding"])
+            assert 0 <= figures["retrieval"]["report_r5"] <= 1
+        else:
+            with pytest.raises(DataError, match="grounding needs patches in the space of texts"):
+                main_debug(words_typed)

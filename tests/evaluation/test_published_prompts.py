@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from msvl.config.errors import ConfigError
+from msvl.evaluation.protocol import read_protocol
 from msvl.evaluation.published_prompts import card_prompts, every_prompt_set, prompt_set_names, published_prompts
 
 
@@ -46,3 +47,12 @@ def test_the_packed_sets_own_prompts_are_one_more_set(tmp_path: Path) -> None:
 def test_an_unknown_set_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="there is no prompt set 'moco'.* Did you mean maco"):
         published_prompts("moco", ["edema"])
+
+
+def test_a_finding_is_asked_for_by_the_name_of_the_card(tmp_path: Path) -> None:
+    names = read_protocol("maco").card("zero_shot", "rsna-pneumonia").zero_shot.names
+    prompts = card_prompts("maco", ["Pneumonia"], tmp_path, names).findings["Pneumonia"]
+    assert prompts.positive == ("There is lung opacity.",)
+    assert every_prompt_set(["Pneumonia"], tmp_path, names)["chexzero"].findings["Pneumonia"].negative == (
+        "no lung opacity",
+    )

@@ -13,7 +13,19 @@ from msvl.cli import main
 from msvl.config.errors import ConfigError
 from msvl.config.load import load_config
 from msvl.evaluation.answers import Column
-from msvl.training.ablation import FULL, IMAGE_ONLY, ablation_table, add_parsers, rows, summarise
+from msvl.evaluation.protocol import read_protocol
+from msvl.training.ablation import TASKS, RowFailed, add_parsers, rows
+from msvl.training.ablation_table import (
+    FULL,
+    IMAGE_ONLY,
+    SCALES,
+    ablation_table,
+    adds_table,
+    page,
+    sentences,
+    summarise,
+    verdict,
+)
 from msvl.training.config import PretrainConfig
 from tests.evaluation.judged_runs import pack_phantom
 from tests.helpers.runs import ROOT, tiny_config
@@ -43,7 +55,11 @@ def measured(shift: float, seed: int) -> tuple[dict, dict]:
     values = np.random.default_rng(seed).random(60) + shift
     patients = tuple(f"p{number // 2}" for number in range(60))
     column = Column(values, tuple(f"k{number}" for number in range(60)), patients)
-    content = {"figures": {"retrieval": {"report_r5": float(values.mean())}}, "cards": {}, "data": {"name": "toy"}}
+    content = {
+        "figures": {"retrieval": {"report_r5": float(values.mean())}},
+        "cards": {"retrieval": {"card": "ablation/retrieval/any", "digest": "abc"}},
+        "data": {"name": "toy", "images": 60, "patients": 30, "split": "test"},
+    }
     return content, {"retrieval": {"report_r5": column}}
 
 
@@ -65,6 +81,62 @@ def test_differences_are_paired_by_seed_and_patient() -> None:
     assert table.rows[1][0] == "global+local" and "(-0.100 [-0.100, -0.100])" in table.rows[1][1]
 
 
+def whole(gains: dict[str, float], noise: float = 0.0) -> dict:
+    """Summarise all eight rows in which every scale adds its gain, with a luck of training per row and seed."""
+    luck = np.random.default_rng(3)
+    made = {}
+    for row in rows():
+        gain = sum(gains.get(scale, 0.0) for scale in row.name.split("+"))
+        for seed in (0, 1, 2):
+            made[row.name, seed] = measured(gain + noise * luck.normal(), seed)
+    return summarise(
+        {key: content for key, (content, _) in made.items()},
+        {key: columns for key, (_, columns) in made.items()},
+        resamples=100,
+    )
+
+
+def test_what_a_scale_adds_is_the_mean_over_its_three_pairs() -> None:
+    result = whole({"local": 0.2, "instance": -0.1, "image-only": -0.4})
+    added = {scale: own["retrieval.report_r5"] for scale, own in result["adds"].items()}
+    assert [added[scale]["difference"] for scale in SCALES] == pytest.approx([0.2, -0.1, 0.0])
+    assert [verdict(added[scale]) for scale in SCALES] == ["better", "worse", "tie"]
+    assert added["local"]["seed_differences"] == pytest.approx([0.2] * 3)
+    assert sentences(result) == [
+        "Adding the local scale: better in report R@5.",
+        "Adding the instance scale: worse in report R@5.",
+        "Adding the modality scale: a tie in report R@5.",
+        "Images alone against all scales: worse in report R@5.",
+    ]
+    table = adds_table(result)
+    assert table.rows[0] == ("local", "+0.200 [+0.200, +0.200] better")
+
+
+def test_seeds_that_disagree_are_a_tie_however_narrow_the_interval() -> None:
+    entry = {"interval": [0.01, 0.02], "seed_differences": [0.02, -0.01, 0.03]}
+    assert verdict(entry) == "tie"
+    assert verdict(entry | {"seed_differences": [0.02, 0.01, 0.03]}) == "better"
+    assert verdict(entry | {"seed_differences": [0.02], "interval": [-0.01, 0.02]}) == "tie"
+
+
+def test_the_page_says_what_it_says_and_what_not() -> None:
+    text = page(whole({"local": 0.2}, noise=0.01), "msvl ablation x.yaml")
+    for words in (
+        "## What it says",
+        "## What it does not say",
+        "msvl ablation x.yaml",
+        "ablation/retrieval/any abc",
+        "global+local |",
+    ):
+        assert words in text
+
+
+def test_the_ablation_has_cards_for_its_tasks() -> None:
+    protocol = read_protocol("ablation")
+    cards = [protocol.card(task, "phantom") for task in TASKS]
+    assert all(card.seeds == (0,) for card in cards)  # the seeds are those of pretraining
+
+
 def parse(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_parsers(parser.add_subparsers(dest="command"))
@@ -77,6 +149,8 @@ def parse(*words: str) -> argparse.Namespace:
         (("--seeds", "0,zero"), "give whole numbers"),
         (("--seeds", "1,1"), "give different numbers"),
         (("--rows", "global"), "the rows are local, instance"),
+        (("--parallel", "0"), "--parallel 0: give 1 or more"),
+        (("--at-most", "0"), "--at-most 0: give 1 or more"),
     ],
 )
 def test_options_are_checked_before_anything_is_trained(words: tuple[str, ...], message: str) -> None:
@@ -96,15 +170,31 @@ def test_two_rows_from_one_command(tmp_path: Path, capsys: pytest.CaptureFixture
         tmp_path / "tiny.yaml", data=packed, runs=tmp_path, name="tiny", train={"steps": 2, "save_every": 2}
     )
     words = ["ablation", str(config), "--seeds", "0", "--rows", f"{FULL},{IMAGE_ONLY}", "--out", str(tmp_path / "ablation"),
-             "--tasks", "zero_shot,retrieval", "--resamples", "20"]  # fmt: skip
+             "--tasks", "zero_shot,retrieval", "--resamples", "20", "--page", str(tmp_path / "page.md")]  # fmt: skip
+    assert main([*words, "--at-most", "1"]) == 0  # in pieces
+    said = capsys.readouterr()
+    assert "1 of 2 cells are left, the next is image-only-seed0" in said.err and not said.out
     assert main(words) == 0
-    assert "images alone (masked)" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "2 cells, 1 of them finished before" in said.err
+    assert "images alone (masked)" in said.out
     result = json.loads((tmp_path / "ablation" / "ablation.json").read_text())
     entry = result["rows"][IMAGE_ONLY]["zero_shot.auc_mean"]
     assert entry["interval"][0] <= entry["difference"] <= entry["interval"][1]
+    assert (tmp_path / "page.md").read_text() == (tmp_path / "ablation" / "ablation.md").read_text()
     checkpoints = sorted((tmp_path / "ablation").glob("*/checkpoints/step-*/COMPLETE"))
-    stamps = [mark.stat().st_mtime_ns for mark in checkpoints]
-    assert len(stamps) == 2
+    results = sorted((tmp_path / "ablation").glob("*/evaluation/ablation.json"))
+    stamps = [mark.stat().st_mtime_ns for mark in (*checkpoints, *results)]
+    assert len(stamps) == 4
     assert main(words) == 0
-    assert [mark.stat().st_mtime_ns for mark in checkpoints] == stamps
+    assert "2 cells, 2 of them finished before" in capsys.readouterr().err
+    assert [mark.stat().st_mtime_ns for mark in (*checkpoints, *results)] == stamps
     assert json.loads((tmp_path / "ablation" / "ablation.json").read_text()) == result
+
+
+def test_a_row_that_fails_is_named_with_its_log(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "tiny.yaml", data=tmp_path / "nowhere", runs=tmp_path, name="tiny")
+    words = ["ablation", str(config), "--seeds", "0", "--out", str(tmp_path / "out"), "--parallel", "2", "--debug"]
+    with pytest.raises(RowFailed, match=r"exit code 2, see .*local-seed0.log.* repeat `msvl ablation` to go on"):
+        main(words)
+    assert "nowhere" in (tmp_path / "out" / "local-seed0.log").read_text()

@@ -61,13 +61,28 @@ def run(exam: Exam, card: Card, config: EvaluationConfig) -> Answer:
     """
     assert card.fine_tuned is not None, card.task
     recipe = card.fine_tuned
-    return ratio_answer(
-        exam, card, config, list(recipe.schedules), lambda ratio: fine_tune(exam, ratio, recipe), judge_rule="youden"
-    )
+    ratios = sorted(recipe.schedules, key=int)
+    answer = ratio_answer(exam, card, config, ratios, lambda ratio: fine_tune(exam, ratio, recipe), judge_rule="youden")
+    for ratio, schedule in recipe.schedules.items():
+        answer.figures[f"images_seen_at_{ratio}"] = schedule.steps * recipe.batch * len(recipe.lr_factors)
+    return answer
 
 
 def fine_tune(exam: Exam, ratio: LabelRatio, recipe: FineTuneRecipe) -> Unit:
-    """Train on a share of the labels and return decision values as 'val/FINDING' and 'test/FINDING'."""
+    """Train on a share of the labels, at each learning rate of the recipe, and keep what is best on val.
+
+    Returns:
+        Decision values as 'val/FINDING' and 'test/FINDING'; 'best', 'best_step' and 'best_factor' of the learning rate.
+    """
+    kept: Unit = {}
+    for factor in recipe.lr_factors:
+        found = _fine_tune_once(exam, ratio, recipe, factor)
+        if not kept or found["best"] > kept["best"]:
+            kept = found | {"best_factor": np.asarray(factor)}
+    return kept
+
+
+def _fine_tune_once(exam: Exam, ratio: LabelRatio, recipe: FineTuneRecipe, factor: float) -> Unit:
     schedule = recipe.schedules[ratio.ratio]  # type: ignore[index]
     names = list(ratio.labels)
     device = next(exam.model.parameters()).device
@@ -76,7 +91,7 @@ def fine_tune(exam: Exam, ratio: LabelRatio, recipe: FineTuneRecipe) -> Unit:
         encoder, pixels = trainable_encoder(exam.model, None)
         network = Classifier(encoder, pixels, recipe, len(names)).to(device)
         groups = parameter_groups(
-            encoder, network.head, lr=schedule.lr, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay,
+            encoder, network.head, lr=factor * schedule.lr, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay,
             backbone_share=recipe.backbone_lr_share,
         )  # fmt: skip
         reader = SampleReader(exam.packed.split("train"))

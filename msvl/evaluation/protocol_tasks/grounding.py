@@ -9,10 +9,11 @@ from collections import defaultdict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from msvl.data.images import centre_square
 from msvl.evaluation.answers import Answer, Column, Columns
-from msvl.evaluation.bootstrap import Bootstrap, mean_statistic
+from msvl.evaluation.bootstrap import Bootstrap, known_mean_statistic, mean_of, mean_statistic
 from msvl.evaluation.config import EvaluationConfig
 from msvl.evaluation.exam import Exam
 from msvl.evaluation.maps import (
@@ -58,12 +59,15 @@ def run(exam: Exam, card: Card, config: EvaluationConfig) -> Answer:
     for name in ("miou", "cnr", "cnr_absolute", "pointing"):
         column = values[name][kept]
         groups = _by_category(pairs, column)
-        micro, macro = float(column.mean()), float(np.mean(list(groups.values())))
-        interval = bootstrap.interval(mean_statistic(column))
-        put(figures, f"{name}_micro", micro, interval)
-        figures[f"{name}_macro"] = macro
+        macro = [known_mean_statistic(np.where(members, column, np.nan)) for members in _categories(pairs).values()]
+        both = {
+            "micro": (float(column.mean()), bootstrap.interval(mean_statistic(column))),
+            "category": (float(np.mean(list(groups.values()))), bootstrap.interval(mean_of(macro))),
+        }
+        put(figures, f"{name}_micro", *both["micro"])
+        put(figures, f"{name}_macro", *both["category"])
         figures[f"{name}_by_finding"] = groups
-        put(figures, name, *((micro, interval) if recipe.average == "micro" else (macro, None)))
+        put(figures, name, *both[recipe.average])
         columns[name] = Column(column, tuple(keys), tuple(patients))
     for threshold in MIOU_THRESHOLDS:
         figures[f"iou_{threshold:g}"] = float(values[f"iou_{threshold:g}"][kept].mean())
@@ -112,8 +116,11 @@ def placed_map(
     return place_in_image(grid[None], centre_square(*shape), shape, sigma=sigma), box_masks([list(pair.boxes)], shape)
 
 
+def _categories(pairs: list[Pair]) -> dict[str, NDArray[np.bool_]]:
+    """Return category -> which pairs are of it [P]."""
+    names = np.asarray([pair.finding or "unnamed" for pair in pairs], dtype=object)
+    return {name: names == name for name in sorted(set(names.tolist()))}
+
+
 def _by_category(pairs: list[Pair], values: Floats) -> dict[str, float]:
-    groups: dict[str, list[float]] = defaultdict(list)
-    for pair, value in zip(pairs, values, strict=True):
-        groups[pair.finding or "unnamed"].append(float(value))
-    return {name: float(np.mean(group)) for name, group in sorted(groups.items())}
+    return {name: float(values[members].mean()) for name, members in _categories(pairs).items()}

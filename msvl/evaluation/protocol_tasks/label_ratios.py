@@ -87,7 +87,9 @@ def ratio_answer(
     test = exam.splits.test
     trainings, left_out = _trainings(exam, card, findings, ratios)
     ratios = [ratio for ratio in ratios if f"left_out_at_{ratio}" not in left_out]
-    units = exam.store(card=card.digest).run({name: _bound(fit, training) for name, training in trainings.items()})
+    # The longest first: ranks that share them end together.
+    longest = dict(reversed(trainings.items()))
+    units = exam.store(card=card.digest).run({name: _bound(fit, training) for name, training in longest.items()})
     bootstrap = Bootstrap(test.patients, resamples=config.resamples, seed=config.seed)
     figures: Figures = dict(left_out)
     columns: Columns = {}
@@ -103,6 +105,11 @@ def ratio_answer(
                 f"auc_mean_at_{ratio}", test.labels, scores.test, test.keys, test.patients, suffix=f"/seed{seed}"
             )
         figures |= _over_seeds([dict(answer.figures) for answer in answers], ratio)
+        found = {str(seed): units[f"{card.task}-{ratio}-seed{seed}"] for seed in card.seeds}
+        if all("best_factor" in unit for unit in found.values()):
+            figures[f"lr_factor_at_{ratio}_by_seed"] = {
+                seed: float(unit["best_factor"]) for seed, unit in found.items()
+            }
         figures[f"training_images_at_{ratio}"] = len(trainings[f"{card.task}-{ratio}-seed{card.seeds[0]}"].rows)
         calibrated = answers[0].classified
     figures["seeds"] = len(card.seeds)

@@ -18,20 +18,22 @@ from msvl.data.evaluation_set import EvaluationSet
 from msvl.data.images import evaluation_image
 from msvl.data.reader import SampleReader
 from msvl.evaluation.answers import Answer, Column, Columns
-from msvl.evaluation.bootstrap import Bootstrap, mean_statistic
+from msvl.evaluation.bootstrap import Bootstrap, Statistic, known_mean_statistic, mean_of, mean_statistic
 from msvl.evaluation.config import EvaluationConfig
 from msvl.evaluation.dice import (
     MaskCounts,
-    batched_dice,
+    batched_statistic,
     count_masks,
     empty_false_positives,
     image_dice,
     joined_counts,
     pooled_dice,
+    pooled_statistic,
     positive_dice,
 )
 from msvl.evaluation.exam import Exam
 from msvl.evaluation.material import Figures, NotJudgeable, put
+from msvl.evaluation.operating_point import plain
 from msvl.evaluation.protocol import Card
 from msvl.evaluation.recipes import SegmentationRecipe
 from msvl.evaluation.tuning.blocks import Pixels, hidden_states, parameter_groups, trainable_encoder
@@ -44,7 +46,14 @@ from msvl.evaluation.tuning.subsets import label_subset
 from msvl.evaluation.units import Unit
 from msvl.models.families.vit import PREFIX_TOKENS, ViTImageEncoder
 
-FLAVOURS = ("dice_image", "dice_batched", "dice_pooled", "dice_positive", "empty_false_positives")
+FLAVOURS: dict[str, Callable[[MaskCounts, int], Statistic]] = {
+    "dice_image": lambda own, batch: mean_statistic(image_dice(own)),
+    "dice_batched": batched_statistic,
+    "dice_pooled": lambda own, batch: pooled_statistic(own),
+    "dice_positive": lambda own, batch: known_mean_statistic(positive_dice(own)),
+    "empty_false_positives": lambda own, batch: known_mean_statistic(empty_false_positives(own)),
+}
+"""Flavour -> pixel counts of a mask and the batch to a statistic of the images."""
 
 
 class Segmenter(nn.Module):
@@ -100,25 +109,24 @@ def run(exam: Exam, card: Card, config: EvaluationConfig) -> Answer:
     names = exam.packed.mask_bits
     if not names or not len(exam.splits.train) or not len(exam.splits.val):
         raise NotJudgeable("segmentation needs masks in train, val and test: choose another packed set")
-    ratios = list(recipe.schedules)
-    units = exam.store(card=card.digest).run({
-        f"segmentation-{ratio}-seed{seed}": _training(exam, card, ratio, seed) for ratio in ratios for seed in card.seeds
+    ratios: list[str] = sorted(recipe.schedules, key=int)
+    units = exam.store(card=card.digest).run({  # the longest first: ranks that share them end together
+        f"segmentation-{ratio}-seed{seed}": _training(exam, card, ratio, seed)
+        for ratio in reversed(ratios) for seed in card.seeds
     })  # fmt: skip
     bootstrap = Bootstrap(test.patients, resamples=config.resamples, seed=config.seed)
     figures: Figures = {"seeds": len(card.seeds), "masks": len(names)}
     columns: Columns = {}
     for ratio in ratios:
         found = [_counts(units[f"segmentation-{ratio}-seed{seed}"], len(names)) for seed in card.seeds]
-        figures |= _flavours(found, names, ratio, recipe.batch)
+        figures |= _flavours(found, names, ratio, recipe.batch, bootstrap)
         dice = np.mean([image_dice(own) for counts in found for own in counts], axis=0)
-        name = f"dice_image_at_{ratio}"
-        put(figures, name, float(dice.mean()), bootstrap.interval(mean_statistic(dice)))
-        columns[name] = Column(dice, tuple(test.keys), tuple(test.patients))
+        columns[f"dice_image_at_{ratio}"] = Column(dice, tuple(test.keys), tuple(test.patients))
         figures[f"training_images_at_{ratio}"] = len(label_subset(exam.splits.train, ratio, card.seeds[0]))
     for flavour in FLAVOURS:
-        if f"{flavour}_at_{ratios[-1]}" in figures:
-            figures[flavour] = figures[f"{flavour}_at_{ratios[-1]}"]
-    put(figures, "dice_image", figures["dice_image"], bootstrap.interval(mean_statistic(dice)))  # type: ignore[arg-type]
+        for end in ("", "_interval"):
+            if f"{flavour}_at_{ratios[-1]}{end}" in figures:
+                figures[f"{flavour}{end}"] = figures[f"{flavour}_at_{ratios[-1]}{end}"]
     truth = _counts(units[f"segmentation-{ratios[-1]}-seed{card.seeds[0]}"], len(names))
     figures["dice_image_chance"] = float(np.mean([(own.truth == 0).mean() for own in truth]))
     return Answer(figures, columns)
@@ -220,28 +228,21 @@ def _counts(unit: Unit, num_masks: int) -> list[MaskCounts]:
             for place in range(num_masks)]  # fmt: skip
 
 
-def _flavours(found: list[list[MaskCounts]], names: list[str], ratio: str, batch: int) -> Figures:
-    """Return every flavour, mean over seeds and masks, and the first flavour per mask."""
-    measures: dict[str, Callable[[MaskCounts], float]] = {
-        "dice_image": _mean_image_dice,
-        "dice_batched": lambda own: batched_dice(own, batch),
-        "dice_pooled": pooled_dice,
-        "dice_positive": lambda own: _mean_known(positive_dice(own)),
-        "empty_false_positives": lambda own: _mean_known(empty_false_positives(own)),
-    }
+def _flavours(found: list[list[MaskCounts]], names: list[str], ratio: str, batch: int, bootstrap: Bootstrap) -> Figures:
+    """Return every flavour with its interval, mean over seeds and masks, and the first flavour per mask.
+
+    A mask that a flavour is not defined for (no image with a lesion, none without) takes no part in its mean.
+    """
     figures: Figures = {}
-    for flavour, measure in measures.items():
-        table = np.array([[measure(own) for own in counts] for counts in found])  # [seeds, K]
-        known = table[:, np.isfinite(table).all(axis=0)]
-        if known.size:
-            figures[f"{flavour}_at_{ratio}"] = float(known.mean())
-            figures[f"{flavour}_at_{ratio}_spread"] = float(known.mean(axis=1).std())
+    for flavour, make in FLAVOURS.items():
+        statistics = [[make(own, batch) for own in counts] for counts in found]
+        table = np.array([[plain(own, len(counts[0].both)) for own in row] for row, counts in zip(statistics, found, strict=True)])  # fmt: skip
+        known = np.isfinite(table).all(axis=0)
+        if known.any():
+            parts = [own for row in statistics for own, keep in zip(row, known, strict=True) if keep]
+            name = f"{flavour}_at_{ratio}"
+            put(figures, name, float(table[:, known].mean()), bootstrap.interval(mean_of(parts)))
+            figures[f"{name}_spread"] = float(table[:, known].mean(axis=1).std())
         if flavour == "dice_image":
             figures[f"{flavour}_by_mask_at_{ratio}"] = dict(zip(names, table.mean(axis=0).tolist(), strict=True))
     return figures
-
-
-def _mean_known(values: NDArray[np.float64]) -> float:
-    """Return the mean over images where it is defined; nan where it is nowhere."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")

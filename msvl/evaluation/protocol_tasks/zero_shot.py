@@ -36,7 +36,7 @@ def run(exam: Exam, card: Card, config: EvaluationConfig) -> Answer:
             "zero-shot classification needs a finding with positive and negative labels in val and test: its thresholds "
             "come from val"
         )
-    prompts = card_prompts(recipe.prompts, exam.findings, exam.packed.path)
+    prompts = card_prompts(recipe.prompts, exam.findings, exam.packed.path, recipe.names)
     scores = Scores(*(prompt_scores(exam, prompts, recipe, split) for split in ("val", "test")))
     bootstrap = Bootstrap(splits.test.patients, resamples=config.resamples, seed=config.seed)
     on_test = recipe.threshold_split == "test"
@@ -79,7 +79,7 @@ def _sensitivity(exam: Exam, findings: list[str], recipe: ZeroShotRecipe) -> Fig
     fixed = recipe.model_copy(update={"score": "global"})
     labels = exam.splits.test.labels
     means = {}
-    for name, prompts in every_prompt_set(findings, exam.packed.path).items():
+    for name, prompts in every_prompt_set(findings, exam.packed.path, recipe.names).items():
         scores = prompt_scores(exam, prompts, fixed, "test")
         means[name] = float(np.mean([known_auc(labels[finding], values) for finding, values in scores.items()]))
     return {"auc_mean_by_prompts": means, "auc_mean_spread_over_prompts": float(np.std(list(means.values())))}
