@@ -50,10 +50,16 @@ def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     evaluate.add_argument(
         "--protocol",
         metavar="NAME",
-        help="judge by protocol cards: maco, benchx, clean, or a YAML file (msvl protocol list)",
+        help="judge by protocol cards: clean, maco, mrm, benchx, ... or a YAML file (msvl protocol list)",
     )
     evaluate.add_argument(
         "--ranks", type=int, default=1, help="processes on this machine, with --protocol (default: 1)"
+    )
+    evaluate.add_argument(
+        "--page",
+        type=Path,
+        metavar="FILE",
+        help="with --protocol: write the Markdown tables here too, with the command",
     )
     evaluate.set_defaults(run=main)
     report = subparsers.add_parser("report", help="write report.html and results.json of a run", epilog=REPORT_EXAMPLE)
@@ -101,6 +107,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         return evaluate_by_protocol(arguments)
     if arguments.ranks != 1:
         raise ConfigError(f"--ranks {arguments.ranks}: several processes need --protocol NAME")
+    if arguments.page is not None:
+        raise ConfigError(f"--page {arguments.page}: the page holds the tables of --protocol NAME")
     config = build_config(arguments)
     if arguments.limit is not None and arguments.limit < 1:
         raise ConfigError(f"--limit {arguments.limit}: give a number of images, 1 or more")

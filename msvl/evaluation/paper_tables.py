@@ -174,6 +174,16 @@ def write_tables(folder: Path, content: Mapping[str, Any]) -> list[Path]:
     return [*(folder / name for name in texts), folder / "tables.html"]
 
 
+def write_markdown(path: Path, content: Mapping[str, Any], *, command: str) -> None:
+    """Write the tables as a page of documentation that names its command. Raises DataError."""
+    text = _markdown(build_tables(content), content)
+    head, rest = text.split("\n", 1)
+    try:
+        path.write_text(f"{head}\n\nMade by this command:\n\n```bash\n{command}\n```\n{rest}", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path} could not be written ({error.strerror}): choose another place for --page") from error
+
+
 def card_lines(content: Mapping[str, Any]) -> list[str]:
     """Return what each card says about splits, deviations and leaks, a line each."""
     lines = []

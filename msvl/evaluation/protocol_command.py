@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,10 @@ def evaluate_by_protocol(arguments: argparse.Namespace) -> int:
     if first:
         sys.stdout.write(json.dumps(content, indent=2) + "\n" if arguments.json else _text(content))
         tables = path.with_name(f"{path.stem}-tables")
+        if arguments.page is not None:
+            from msvl.evaluation.paper_tables import write_markdown
+
+            write_markdown(arguments.page, content, command=shlex.join(["msvl", *sys.argv[1:]]))
         sys.stderr.write(
             f"Took {content['seconds']['protocol']:.0f} s. Wrote {path}\nNext: open {tables / 'tables.html'}\n"
         )

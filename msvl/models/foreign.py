@@ -125,7 +125,7 @@ class ClipImageEncoder(nn.Module):
         super().__init__()
         self.network = network
         self.width: int = network.config.hidden_size
-        self.patch: int = network.config.patch_size
+        self.patch = network.vision_model.embeddings.patch_embedding.weight.shape[-1]
 
     def forward(self, pixels: Tensor, visible: Tensor | None = None) -> EncodedImage:
         """Encode [B, 1, H, W]; `visible` is not offered. Raises CheckpointError when it is given."""

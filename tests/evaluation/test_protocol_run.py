@@ -234,6 +234,73 @@ def test_options_that_belong_to_the_card_are_refused(judged: Path) -> None:
         main_debug(["evaluate", str(judged), "--protocol", "clean", "--tasks", "ridge_probe"])
     with pytest.raises(ConfigError, match="several processes need --protocol"):
         main_debug(["evaluate", str(judged), "--ranks", "2"])
+    with pytest.raises(ConfigError, match="--page x.md: the page holds the tables of --protocol"):
+        main_debug(["evaluate", str(judged), "--page", "x.md"])
+
+
+def test_the_tables_are_a_page_of_documentation(judged: Path, tmp_path: Path) -> None:
+    words = [
+        "--protocol",
+        str(judged.parent / "fast.yaml"),
+        "--tasks",
+        "retrieval",
+        "--resamples",
+        "0",
+        "--name",
+        "paged",
+    ]
+    assert main(["evaluate", str(judged), *words, "--page", str(tmp_path / "page.md")]) == 0
+    text = (tmp_path / "page.md").read_text()
+    assert text.startswith("# paged\n\nMade by this command:\n\n```bash\nmsvl ")
+    assert "| **report for an image** |" in text and "retrieval: card fast/retrieval/any" in text
+
+
+def test_a_task_without_a_card_is_left_out_with_the_reason(judged: Path, packed: Path, tmp_path: Path) -> None:
+    tree = yaml.safe_load((judged.parent / "fast.yaml").read_text())
+    tree["cards"] = [card for card in tree["cards"] if card["task"] == "retrieval"]
+    file = tmp_path / "few.yaml"
+    file.write_text(yaml.safe_dump(tree | {"name": "few"}))
+    run = make_run(tmp_path / "few", packed)
+    assert main(["evaluate", str(run), "--protocol", str(file), "--resamples", "0"]) == 0
+    figures = json.loads((run / "evaluation" / "phantom-test-few.json").read_text())["figures"]
+    assert figures["zero_shot"] == {"left_out": "protocol few has no card for it on phantom"}
+    assert "report_r5" in figures["retrieval"]
+    with pytest.raises(ConfigError, match="protocol few has no card for grounding on phantom; it has retrieval"):
+        main_debug(["evaluate", str(run), "--protocol", str(file), "--tasks", "grounding"])
+
+
+def test_figures_are_over_the_findings_of_the_card(judged: Path, packed: Path, tmp_path: Path) -> None:
+    tree = yaml.safe_load((judged.parent / "fast.yaml").read_text())
+    for card in tree["cards"]:
+        if card["task"] in ("zero_shot", "linear_probe"):
+            card["findings"] = ["nodule", "cardiomegaly", "fracture"]
+    file = tmp_path / "some.yaml"
+    file.write_text(yaml.safe_dump(tree | {"name": "some"}))
+    words = ["--tasks", "zero_shot,linear_probe", "--resamples", "0"]
+    assert main(["evaluate", str(judged), "--protocol", str(file), *words]) == 0
+    content = json.loads((judged / "evaluation" / "phantom-test-some.json").read_text())
+    for task, figure in (("zero_shot", "auc"), ("linear_probe", "auc_at_100")):
+        assert set(content["figures"][task][figure]) == {"nodule", "cardiomegaly"}
+        assert content["cards"][task]["findings_left_out"] == ["fracture"]
+    whole = content_of(judged)["figures"]["zero_shot"]["auc"]
+    mean = (whole["nodule"] + whole["cardiomegaly"]) / 2
+    assert content["figures"]["zero_shot"]["auc_mean"] == pytest.approx(mean)
+    table = (judged / "evaluation" / "phantom-test-some-tables" / "tables.md").read_text()
+    assert "zero shot: the mean leaves out fracture: one class alone in val or test" in table
+
+
+def test_a_learning_rate_is_chosen_on_val(judged: Path, tmp_path: Path) -> None:
+    figures = {}
+    run = Path(shutil.copytree(judged, tmp_path / "copy"))
+    for name, factors in (("one", [1.0]), ("slow", [1e-3]), ("both", [1e-3, 1.0])):
+        protocol = fast_protocol(tmp_path / f"{name}.yaml", fine_tuned={"lr_factors": factors})
+        figures[name] = judge(run, protocol, tasks=("fine_tuned",))["fine_tuned"]
+    chosen = figures["both"]["lr_factor_at_100_by_seed"]["0"]
+    same = figures["one" if chosen == 1.0 else "slow"]
+    assert (
+        figures["both"]["auc_at_100"] == same["auc_at_100"] != figures["slow" if chosen == 1.0 else "one"]["auc_at_100"]
+    )
+    assert (figures["one"]["images_seen_at_100"], figures["both"]["images_seen_at_100"]) == (48, 96)
 
 
 @pytest.mark.ranks
