@@ -39,5 +39,5 @@ def mean_over_tokens(hidden: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 def to_unit_length(embeddings: Tensor) -> Tensor:
-    """Normalise [B, C] in float32: cosines are multiplied by up to 100 and need the digits."""
-    return functional.normalize(embeddings.float(), dim=-1)
+    """Normalise [B, C] in float32 or better: cosines are multiplied by up to 100 and need the digits."""
+    return functional.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=-1)

@@ -84,9 +84,10 @@ def patch_targets(pixels: Tensor, masked: Tensor, *, patch: int, normalise: bool
         normalise: Standardise each patch by its own mean and (unbiased) variance + 1e-6, as MAE does.
 
     Returns:
-        [B, M, D] float32, row-major inside a patch.
+        [B, M, D] float32 (float64 of float64), row-major inside a patch.
     """
-    patches = rearrange(pixels.float(), "b 1 (r p) (c q) -> b (r c) (p q)", p=patch, q=patch)
+    pixels = pixels.to(torch.promote_types(pixels.dtype, torch.float32))
+    patches = rearrange(pixels, "b 1 (r p) (c q) -> b (r c) (p q)", p=patch, q=patch)
     target = patches.gather(1, repeat(masked, "b m -> b m d", d=patch * patch))
     if not normalise:
         return target
