@@ -9,8 +9,6 @@ import uuid
 from pathlib import Path
 from typing import IO, Any
 
-from tqdm import tqdm
-
 from msvl.monitoring.observer import StepReport, flat
 from msvl.monitoring.wandb_file import seal
 
@@ -64,6 +62,8 @@ class ProgressBar:
     """A bar with the loss per scale, pairs/s and the share of time spent waiting for data."""
 
     def __init__(self, start: int, steps: int) -> None:
+        from tqdm import tqdm  # the launchers' small environment, which reads metrics, has none
+
         self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, smoothing=0.1, mininterval=0.5)
 
     def after_step(self, report: StepReport) -> None:
