@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from msvl.environment import LaunchedRank, prepare_environment, prepare_rank
 from msvl.training.prepare import prepare
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "pretrain" / "quickstart.yaml"
+SPEAKER_FIRST_SECONDS = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MsvlError as error:
         if arguments.debug:
             raise
-        if _speaks(rank, error):
+        speaks = _speaks(rank, error)
+        if not speaks and not error.agreed:
+            # A launcher ends all ranks when the first one leaves, so the rank that prints goes first. Where nobody ends
+            # this rank meanwhile, it alone has found the mistake.
+            time.sleep(SPEAKER_FIRST_SECONDS)
+            speaks = True
+        if speaks:
             sys.stderr.write(f"msvl: {error}\n")
             sys.stderr.flush()
         code = _leave(error.exit_code, agreed=error.agreed)
