@@ -27,12 +27,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--grace-seconds", type=int, required=True, help="time for a save after a signal")
     parser.add_argument("--exit-file", required=True, help="where rank 0 leaves its exit code")
     parser.add_argument("--config", required=True, help="resolved configuration")
+    parser.add_argument(
+        "words", nargs="*", help="behind --: what the ranks run with Python, in the place of a training"
+    )
     return parser
 
 
 def command(arguments: argparse.Namespace, node: int, python: str) -> list[str]:
     """Return the line that this task becomes."""
-    script = [str(TRAIN), "--config", arguments.config, "--resume"]
+    script = arguments.words or [str(TRAIN), "--config", arguments.config, "--resume"]
     if arguments.start == "srun":
         return [python, *script]
     launcher = [
