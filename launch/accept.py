@@ -19,15 +19,16 @@ from launch.job import Executor, build_executor, submit, test_only
 from launch.pretrain import training_resources
 from launch.snapshot import code_hash, take_snapshot
 from msvl.config.errors import ConfigError
+from msvl.config.exit_codes import ANSWER_IS_NO
 from msvl.config.load import load_config
 from msvl.config.save import save_config
 from msvl.environment import accelerators
+from msvl.training.acceptance.rank import MISTAKES
 from msvl.training.config import PretrainConfig
 
 SHIPPED = Path("configs") / "pretrain"
 WITHOUT_GPUS = SHIPPED / "quickstart.yaml"
 """What is measured where there are no GPUs: a step of the paper's model takes twenty minutes there."""
-MISTAKES = ("detached-gather", "rank-local-negatives", "unscaled")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -45,7 +46,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "overrides", nargs="*", metavar="key.path=value", help="change single values of the configuration"
     )
-    parser.add_argument("--out", type=Path, help="folder to make (default: runs/accept-DATE-TIME)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder to make, on a disk that all nodes share (default: runs/accept-DATE-TIME)",
+    )
     parser.add_argument("--short", action="store_true", help="the short form: that it runs, not how fast")
     parser.add_argument(
         "--minutes", type=float, default=30.0, help="after which no further check begins (default: %(default)g)"
@@ -112,7 +117,7 @@ def accept_here(arguments: argparse.Namespace) -> int:
     for result in failed:
         say(f"FAILED  {result.title}: {result.says}\n        what its ranks said: {folder / 'log'}")
     say(f"{'accepted' if good else 'NOT accepted'}\n  page     {folder / PAGE}\n  data     {folder / DATA}")
-    return 0 if good else 1
+    return 0 if good else ANSWER_IS_NO
 
 
 def choose_config(named: str | None, gpus: int, default: str) -> str:

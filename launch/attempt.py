@@ -30,6 +30,8 @@ from msvl.config.exit_codes import SUPERSEDED, USERS_TO_FIX
 FINAL_CODES = {str(USERS_TO_FIX), str(SUPERSEDED)}
 """Exit codes after which no restart helps."""
 MAX_SECONDS_TO_DIE = 120
+PREFLIGHT_SECONDS = 300.0
+"""A node that has not told by then hangs, as one with a dead disk does."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,11 @@ class TrainingJob:
         words += ["--min-free-gb", str(self.cluster.min_free_gb), "--gpus", str(self.cluster.gpus_per_node)]
         words += ["--ranks-per-node", str(self.cluster.ranks), "--code-hash", self.code_hash]
         began = time.monotonic()
-        signals.wait(self.srun(words, len(nodes), 1))
+        step = self.srun(words, len(nodes), 1)
+        if not signals.wait_at_most(step, PREFLIGHT_SECONDS):
+            step.kill()
+            scontrol.end_steps(scontrol.running_job(os.environ))  # a killed srun leaves its tasks alone
+            step.wait()
         silent = read_reports(folder, nodes)
         if not silent:
             took = time.monotonic() - began

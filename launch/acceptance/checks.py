@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.acceptance.configs import Configs, Form, image_side
-from launch.acceptance.places import Ended, Place
+from launch.acceptance.places import Ended, Place, QueueNeeded
 from launch.restarts import newest_step
 from msvl.config.errors import ClusterError
 from msvl.monitoring.writers import read_metrics
@@ -35,9 +35,9 @@ class CheckFailed(ClusterError):
 class NotRun(ClusterError):
     """A check cannot be made here; the text continues 'because'."""
 
-
-class QueueNeeded(Exception):
-    """The job has to go back to the queue and start again before a check goes on."""
+    def __init__(self, says: str, found: dict[str, Any] | None = None) -> None:
+        super().__init__(says)
+        self.found = found or {}
 
 
 @dataclass
@@ -57,6 +57,8 @@ class Stand:
     """How often the job had started before."""
     refused: str | None = None
     """Why the queue would not take the job back."""
+    over: str | None = None
+    """Why no further check begins."""
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of the checks that are over."""
 
@@ -124,7 +126,10 @@ def check_nodes(stand: Stand) -> Answer:
     """Run the pre-flight of every training job."""
     silent = stand.place.check_nodes(stand.folder / f"preflight-{stand.restart}", stand.configs.run("shipped"))
     if silent:
-        raise CheckFailed(f"no report from {', '.join(silent)}")
+        raise CheckFailed(
+            f"no report from {', '.join(silent)}: a node that is down, or that does not see the result folder, which must lie on "
+            "a disk that all nodes share (--out)"
+        )
     nodes = stand.place.nodes
     told = "the machine has" if nodes == 1 else f"{nodes} nodes reach the first one and have"
     return Answer(f"{told} the same code, the data, free disk and the GPUs that were asked for", {"nodes": nodes})
@@ -137,7 +142,7 @@ def check_links(stand: Stand) -> Answer:
     ended = stand.ranks("links", stand.configs.small, "links", "--out", str(out), "--megabytes", megabytes, seconds=240)
     found = _answer_of(ended, out)
     if stand.world == 1:
-        raise NotRun("there is only one rank")
+        raise NotRun("there is only one rank", found)
     slowest = min(found["links"], key=lambda link: link["gb_per_second"])
     said = f"{stand.world} ranks reach each other; all_reduce {found['operations']['all_reduce']:.2f} GB/s, slowest link of the "
     said += f"ring {slowest['gb_per_second']:.2f} GB/s (rank {slowest['source']} to {slowest['target']})"
@@ -158,16 +163,12 @@ def check_strictness(stand: Stand) -> Answer:
 
 def check_exactness(stand: Stand) -> Answer:
     """Compare losses and gradients of all ranks with one device and with CPU float64."""
-    references, out = stand.folder / "ranks" / "references.pt", stand.out("exact")
+    out = stand.out("exact")
     out.unlink(missing_ok=True)
-    words = [*RANK, "references", "--config", str(stand.configs.small), "--world", str(stand.world)]
-    one = stand.place.process([*words, "--references", str(references)], stand.log("references"), seconds=240)
-    if not one.good:
-        raise CheckFailed(f"the one process: {one.why()}")
     stages = ",".join(map(str, stand.form.stages))
-    words = ["exact", "--references", str(references), "--out", str(out), "--stages", stages]
     broken = ["--break", stand.broken] if stand.broken else []
-    ended = stand.ranks("exact", stand.configs.small, *words, *broken, seconds=420)
+    words = ["exact", "--out", str(out), "--stages", stages, *broken]
+    ended = stand.ranks("exact", stand.configs.small, *words, seconds=600)
     found = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {"cases": []}
     wrong = [case for case in found["cases"] if not case["right"]]
     if wrong:
@@ -298,16 +299,18 @@ def _compared(whole: History, killed: History, steps: int, *, exact: bool) -> di
     other = [step for (step, _, one), (_, _, two) in zip(whole, killed, strict=True) if one != two]
     if other:
         raise CheckFailed(f"step {other[0]} read other samples than in the run that was left alone")
-    worst, where = 0.0, ""
-    for (step, one, _), (_, two, _) in zip(whole, killed, strict=True):
-        for name, value in one.items():
-            gap = abs(two[name] - value) / max(abs(value), 1e-12)
-            if gap > worst:
-                worst, where = gap, f"{name} of step {step}"
-    found = {"steps": steps, "loss_difference": worst, "samples_equal": True}
-    if worst > (0.0 if exact else LOSSES_ON_GPUS):
+    gaps = {
+        f"{name} of step {step}": 0.0 if two[name] == value else abs(two[name] - value) / max(abs(value), 1e-12)
+        for (step, one, _), (_, two, _) in zip(whole, killed, strict=True)
+        for name, value in one.items()
+    }
+    found = {"steps": steps, "loss_difference": max(gaps.values()), "samples_equal": True}
+    limit = 0.0 if exact else LOSSES_ON_GPUS
+    wrong = next((where for where, gap in gaps.items() if not gap <= limit), None)  # nan is never equal
+    if wrong:
         raise CheckFailed(
-            f"the killed run's losses differ by {worst:.1e} ({where}) from those of the one left alone", found
+            f"the killed run's losses differ from those of the one left alone, first by {gaps[wrong]:.1e} in {wrong}",
+            found,
         )
     return found
 

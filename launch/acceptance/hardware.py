@@ -10,6 +10,7 @@ from typing import Any
 
 from launch.acceptance.page import machine_name, render
 from launch.cluster import ROOT
+from msvl.config.exit_codes import USERS_TO_FIX
 
 DOCUMENT = ROOT / "docs" / "hardware.md"
 FOLDER = ROOT / "docs" / "hardware"
@@ -21,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and len(words) != 2:
         sys.stderr.write("msvl: type python -m launch.acceptance.hardware ACCEPTANCE.json NAME\n")
-        return 2
+        return USERS_TO_FIX
     if words:
         take_in(Path(words[0]), words[1])
     DOCUMENT.write_text(with_rows(DOCUMENT.read_text(encoding="utf-8"), read_records(FOLDER)), encoding="utf-8")
@@ -72,7 +73,7 @@ def _row(name: str, record: Mapping[str, Any]) -> list[str]:
         f"{slowest:.2f} GB/s" if slowest is not None else "-",
         record["configuration"] + ("" if record["form"] == "full" else f" ({record['form']} form)"),
         f"{shipped['pairs_per_second']:,.1f}" if shipped else "-",
-        f"{shipped['step_seconds']:.2f} s" if shipped else "-",
+        f"{shipped['step_seconds']:.3f} s" if shipped else "-",
         f"{memory:.1f} GB" if memory is not None else "-",
         f"{shipped['waiting_share']:.0%}" if shipped else "-",
         f"{peer['pairs_per_second']:,.1f} pairs/s" if peer else "-",

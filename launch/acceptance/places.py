@@ -20,12 +20,20 @@ from launch.preflight import read_reports
 from launch.rendezvous import Rendezvous, choose_address, choose_port
 from launch.signals import Signals
 from launch.snapshot import code_hash
-from msvl.environment import RANK_VARIABLES, die_with_parent, free_port
+from msvl.environment import RANK_VARIABLES, die_with_parent
 
 GRACE_SECONDS = 20.0
 """From SIGTERM to SIGKILL."""
 ERROR_LINE = ("Error: ", "Exception: ", "Error(", "Killed")
 """What the line of a traceback has that says what happened."""
+
+
+class QueueNeeded(Exception):
+    """The job has to go back to the queue and start again before a check goes on."""
+
+
+class Interrupted(QueueNeeded):
+    """Slurm warned the job: its time limit is near, or it is preempted. The check that was running is made again."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Ended:
 
 
 class Place(Protocol):
-    """Where things run."""
+    """Where things run. Each method raises Interrupted where Slurm wants the job to end."""
 
     nodes: int
     ranks_per_node: int
@@ -81,6 +89,7 @@ class ThisMachine:
     min_free_gb: float = 5.0
     nodes: int = 1
     requeues: bool = False
+    _starts: int = field(default=0, init=False)
 
     def process(self, words: Sequence[str], log: Path, *, seconds: float) -> Ended:
         """Run Python once."""
@@ -89,7 +98,7 @@ class ThisMachine:
     def ranks(self, words: Sequence[str], log: Path, *, config: Path, seconds: float) -> Ended:
         """Run the ranks."""
         arguments = argparse.Namespace(
-            nodes=1, ranks_per_node=self.ranks_per_node, start="accelerate", address="127.0.0.1", port=free_port(),
+            nodes=1, ranks_per_node=self.ranks_per_node, start="accelerate", address="127.0.0.1", port=self._port(),
             config=str(config), words=list(words),
         )  # fmt: skip
         return self._run(node.command(arguments, 0, sys.executable), log, seconds)
@@ -103,16 +112,22 @@ class ThisMachine:
         folder.mkdir(parents=True, exist_ok=True)
         name = "this-machine"
         words = ["-m", "launch.preflight", "--folder", str(folder), "--config", str(config)]
-        words += ["--address", "127.0.0.1", "--port", str(free_port()), "--nodes", name, "--gpus", str(self.gpus)]
+        words += ["--address", "127.0.0.1", "--port", str(self._port()), "--nodes", name, "--gpus", str(self.gpus)]
         words += ["--min-free-gb", str(self.min_free_gb), "--ranks-per-node", str(self.ranks_per_node)]
         words += ["--code-hash", code_hash(self.code)]
         self._run([sys.executable, *words], folder / "log.txt", 120, SLURMD_NODENAME=name)
         return read_reports(folder, [name])
 
+    def _port(self) -> int:
+        """Return a port that no start before this one had, and that Linux gives to nobody meanwhile."""
+        self._starts += 1
+        return choose_port(os.getpid(), self._starts)
+
     def _run(self, line: Sequence[str], log: Path, seconds: float, **more: str) -> Ended:
         hidden = {*RANK_VARIABLES, "LOCAL_WORLD_SIZE"}
         variables = {name: value for name, value in os.environ.items() if name not in hidden}
-        variables |= {"PYTHONPATH": str(self.code), "HF_HUB_OFFLINE": "1"} | more
+        paths = [str(self.code), *filter(None, [os.environ.get("PYTHONPATH")])]
+        variables |= {"PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"} | more
         with open(log, "wb") as stream:
             process = subprocess.Popen(
                 list(line), env=variables, cwd=self.code, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
@@ -161,9 +176,12 @@ class JobNodes:
 
     def check_nodes(self, folder: Path, config: Path) -> list[str]:
         """Run the pre-flight of a training job."""
-        return self.training.check_nodes(folder, config, self.names, self._meeting(), self.signals)
+        silent = self.training.check_nodes(folder, config, self.names, self._meeting(), self.signals)
+        self._obey()
+        return silent
 
     def _meeting(self) -> Rendezvous:
+        """Return where the ranks of the next start meet: never at a port that an earlier one may still hold."""
         self._starts += 1
         address = choose_address(self.names, scontrol.node_addresses(self.names))
         return Rendezvous(address, choose_port(int(self.job), 100 * self.restart + self._starts))
@@ -172,9 +190,15 @@ class JobNodes:
         with open(log, "wb") as stream:
             step = self.training.srun(words, nodes, tasks, output=stream)
             ended = wait_within(step, log, seconds, lambda number: self._stop(step, number), self.signals)
+        self._obey()
+        return ended
+
+    def _obey(self) -> None:
+        """Raise Interrupted after a warning; end here when Slurm itself ends the job."""
         if self.signals.ended:
             leave_without_a_result()
-        return ended
+        if self.signals.warned:
+            raise Interrupted
 
     def _stop(self, step: subprocess.Popen[bytes], number: int) -> None:
         if step.poll() is None:
@@ -197,7 +221,7 @@ def wait_within(
         log: What it says.
         seconds: Limit.
         stop: Sends a signal to it and to all that it started.
-        signals: What the batch process is told; a warning or an end counts as the limit.
+        signals: What the batch process is told; a warning or an end stops the process too.
     """
     began = time.monotonic()
     code, over = None, False

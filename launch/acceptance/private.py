@@ -7,7 +7,6 @@ import os
 import re
 import socket
 from collections.abc import Iterable
-from typing import Any
 
 PATH = re.compile(
     r"(?<![\w.<])(?:~|file:/|\.{1,2})?/(?:[^\s/'\",:;()<>\[\]]+/?)+|(?<![\w/])[\w.@+-]+(?:/[\w.@+-]+){2,}/?"
@@ -31,28 +30,33 @@ def secret_names(nodes: Iterable[str] = ()) -> tuple[set[str], set[str]]:
 
 
 def cleaned(text: str, hosts: Iterable[str], users: Iterable[str]) -> str:
-    """Return foreign text without paths, addresses and these names."""
+    """Return foreign text without paths, addresses and these names.
+
+    Not for our own sentences and figures: a user called "max" would lose every "max" of them.
+    """
     for pattern, word in ((PATH, "[path]"), (FILE, "[path]"), (MAIL, "[user]"), (ADDRESS, "[address]")):
-        text = pattern.sub(word, text)
-    for names, word in ((hosts, "[host]"), (users, "[user]")):
-        for name in sorted(names, key=len, reverse=True):
-            text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", word, text, flags=re.IGNORECASE)
+        text = pattern.sub(lambda found, word=word: word + "." * found.group().endswith("."), text)  # type: ignore[misc]
+    for name in sorted(hosts, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w-]){re.escape(name)}(?:\.[\w-]+)*(?![\w-])", "[host]", text, flags=re.IGNORECASE)
+    for name in sorted(users, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", "[user]", text, flags=re.IGNORECASE)
     return text
 
 
-def clean(value: Any, hosts: Iterable[str], users: Iterable[str]) -> Any:
-    """Return a tree of plain values with all its texts cleaned; keys stay."""
-    if isinstance(value, str):
-        return cleaned(value, hosts, users)
-    if isinstance(value, dict):
-        return {key: clean(item, hosts, users) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [clean(item, hosts, users) for item in value]
-    return value
+def leaks(page: str, hosts: Iterable[str], known: str = "") -> list[str]:
+    """Return what a finished page still gives away.
 
-
-def leaks(page: str, hosts: Iterable[str]) -> list[str]:
-    """Return what a finished page still gives away."""
+    Args:
+        page: All of it.
+        hosts: Names of hosts.
+        known: What the page says of the machine's parts; a host may be called h100 and have one.
+    """
     found = [match.group() for match in ABSOLUTE.finditer(page)]
-    named = [name for name in hosts if re.search(r"[\d.]", name)]  # a host called "data" is in every second sentence
-    return found + [name for name in named if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", page, re.IGNORECASE)]
+    # A host called "data" is in every second sentence; those of clusters have a number or a domain.
+    named = [name for name in hosts if re.search(r"[a-z]", name, re.IGNORECASE) and re.search(r"[\d.]", name)]
+    told = [name for name in named if _holds(page, name) and not _holds(known, name)]
+    return found + told
+
+
+def _holds(text: str, name: str) -> bool:
+    return bool(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text, re.IGNORECASE))

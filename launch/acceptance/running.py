@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch import scontrol
-from launch.acceptance.checks import CHECKS, Check, CheckFailed, NotRun, QueueNeeded, Stand
+from launch.acceptance.checks import CHECKS, Check, CheckFailed, NotRun, Stand
 from launch.acceptance.configs import FORMS, write_configs
 from launch.acceptance.page import Facts, write_page
-from launch.acceptance.places import JobNodes, Place
+from launch.acceptance.places import Interrupted, JobNodes, Place, QueueNeeded
 from launch.acceptance.results import Result, accepted, store, stored
 from launch.attempt import TrainingJob, go_back_to_the_queue, say
 from launch.signals import Signals
@@ -22,7 +22,7 @@ from msvl.training.config import PretrainConfig
 from msvl.training.hub import default_cache
 
 MAX_STARTS = 5
-"""A job that starts more often is on nodes that die."""
+"""An acceptance needs two; a job that starts more often has too short a time limit, or nodes that die."""
 
 
 @dataclass(frozen=True)
@@ -38,38 +38,49 @@ class Wish:
     form: str
     """A name of FORMS."""
     minutes: float
-    """Until no further check begins."""
+    """After which no further check begins, in one start."""
     broken: str | None = None
     """A mistake to make, to see it found."""
     hub_cache: str | None = None
     """Published weights; None is the user's own."""
 
 
-def run_checks(stand: Stand, deadline: float, checks: Sequence[Check] = CHECKS) -> list[Result]:
-    """Run the checks that are not over; return the results of all. Raises QueueNeeded where a check does."""
+def run_checks(stand: Stand, deadline: float, checks: Sequence[Check]) -> list[Result]:
+    """Run the checks that are not over; return the results of all. Raises QueueNeeded where a check does.
+
+    Args:
+        stand: What they work on.
+        deadline: On the monotonic clock: after it no further check begins.
+        checks: In order.
+    """
     results: dict[str, Result] = {}
     folder = stand.folder / "results"
     for check in checks:
-        result = stored(folder, check.name) or _run(check, stand, results, deadline)
-        store(folder, result)
+        result = stored(folder, check.name)
+        if result is None:
+            say(f"{check.title} ...")
+            if time.monotonic() > deadline:
+                stand.over = stand.over or "the time for the whole acceptance was over (--minutes)"
+            result = _run(check, stand, results)
+            store(folder, result)
         results[check.name] = result
         stand.found[check.name] = result.found
         say(f"{check.title}: {result.words()}")
     return list(results.values())
 
 
-def _run(check: Check, stand: Stand, results: dict[str, Result], deadline: float) -> Result:
-    lacking = [name for name in check.needs if results[name].verdict == "failed"]
+def _run(check: Check, stand: Stand, results: dict[str, Result]) -> Result:
+    lacking = [name for name in check.needs if results[name].verdict != "passed"]
     if lacking:
         return Result(check.name, check.title, "not run", f"this needs: {results[lacking[0]].title}")
-    if time.time() > deadline:
-        return Result(check.name, check.title, "failed", "the time for the whole acceptance was over")
+    if stand.over:
+        return Result(check.name, check.title, "failed", stand.over)
     began = time.monotonic()
     try:
         answer = check.ask(stand)
         verdict, says, found = "passed", answer.says, answer.found
     except NotRun as error:
-        verdict, says, found = "not run", str(error), {}
+        verdict, says, found = "not run", str(error), error.found
     except CheckFailed as error:
         verdict, says, found = "failed", str(error), error.found
     except MsvlError as error:
@@ -80,7 +91,13 @@ def _run(check: Check, stand: Stand, results: dict[str, Result], deadline: float
 
 
 def accept(
-    wish: Wish, place: Place, *, restart: int = 0, requeue: Callable[[], str] | None = None
+    wish: Wish,
+    place: Place,
+    *,
+    restart: int = 0,
+    requeue: Callable[[], str] | None = None,
+    over: str | None = None,
+    checks: Sequence[Check] = CHECKS,
 ) -> tuple[bool, list[Result]]:
     """Run all checks and write the page; return whether everything that was run passed, and the results.
 
@@ -89,6 +106,8 @@ def accept(
         place: Where ranks run.
         restart: How often the job had started before.
         requeue: Sends the job back to the queue and does not return; returns why when the queue does not take it.
+        over: Why no further check may begin.
+        checks: In order.
     """
     folder = Path(wish.folder)
     form = FORMS[wish.form]
@@ -96,26 +115,20 @@ def accept(
     cache = Path(wish.hub_cache) if wish.hub_cache else default_cache()
     world = place.nodes * place.ranks_per_node
     configs, notes = write_configs(base, form, folder, world=world, cache=cache)
-    stand = Stand(folder, place, base, form, configs, notes, broken=wish.broken, restart=restart)
-    began = _first_start(folder)
-    deadline = began + 60 * wish.minutes
+    stand = Stand(folder, place, base, form, configs, notes, broken=wish.broken, restart=restart, over=over)
+    deadline = time.monotonic() + 60 * wish.minutes
     while True:
         try:
-            results = run_checks(stand, deadline)
+            results = run_checks(stand, deadline, checks)
             break
-        except QueueNeeded:
+        except QueueNeeded as needed:
             stand.refused = requeue() if requeue else "there is no queue"
-    facts = Facts(wish.shown, form.name, place.nodes, place.ranks_per_node, (time.time() - began) / 60)
+            if isinstance(needed, Interrupted):
+                stand.over = f"Slurm's time for the job was over, and it did not take the job back: {stand.refused}"
+    minutes = sum(result.seconds for result in results) / 60
+    facts = Facts(wish.shown, form.name, place.nodes, place.ranks_per_node, minutes, wish.broken)
     write_page(folder, results, facts, hosts=place.host_names())
     return accepted(results), results
-
-
-def _first_start(folder: Path) -> float:
-    """Return when the first start of this acceptance was, in seconds since the epoch."""
-    path = folder / "began"
-    if not path.is_file():
-        path.write_text(repr(time.time()), encoding="utf-8")
-    return float(path.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -132,12 +145,11 @@ class AcceptJob:
         signals.install()
         job = scontrol.running_job(os.environ)
         restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-        if restart >= MAX_STARTS:
-            raise ClusterError(f"given up: this is start {restart + 1} of the job, and an acceptance needs two")
         names = scontrol.node_names(os.environ["SLURM_JOB_NODELIST"])
         say(f"acceptance of {len(names)} nodes: job {job}, restart {restart}")
         place = JobNodes(self.training, job, restart, names, signals)
-        good, results = accept(self.wish, place, restart=restart, requeue=lambda: _requeue(job))
+        over = f"the job had started {MAX_STARTS} times: give it more --time" if restart >= MAX_STARTS else None
+        good, results = accept(self.wish, place, restart=restart, requeue=lambda: _requeue(job), over=over)
         page = Path(self.wish.folder) / "acceptance.html"
         if not good:
             failed = [result.title for result in results if result.verdict == "failed"]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
+from math import inf, isfinite
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from msvl.collectives.reduce import mean_of
-from msvl.collectives.world import rank, world_size
+from msvl.collectives.world import rank
 from msvl.training import engine as engines
 from msvl.training.config import PretrainConfig
 from msvl.training.gradcheck.compare import Measured, Verdict, compare
@@ -83,8 +83,8 @@ def full_fp32() -> None:
 
 
 def measure_references(config: PretrainConfig, pairs: int, device: torch.device) -> dict[str, Measured]:
-    """Return losses and gradients of the whole batch in this one process, without an engine: on the CPU in float64, and on the
-    device in fp32."""  # fmt: skip
+    """Return losses and gradients of the whole batch in this process alone, without an engine: on the CPU in float64, and on
+    the device in fp32. Called before the process group begins."""  # fmt: skip
     full_fp32()
     modules = {"CPU float64": build_module(config).double(), "one device": build_module(config).to(device)}
     batch = made_up_batch(config, pairs)
@@ -97,35 +97,25 @@ def measure_references(config: PretrainConfig, pairs: int, device: torch.device)
     return found
 
 
-def write_references(references: dict[str, Measured], path: Path) -> None:
-    """Store them for `read_references`."""
-    torch.save({name: asdict(measured) for name, measured in references.items()}, path)
-
-
-def read_references(path: Path) -> dict[str, Measured]:
-    """Read what `write_references` wrote."""
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    return {name: Measured(**measured) for name, measured in stored.items()}
-
-
-def measure_case(config: PretrainConfig, pairs: int, broken: str | None = None) -> Measured:
+def measure_case(config: PretrainConfig, pairs: int, world: int, broken: str | None = None) -> Measured:
     """Collective. Return losses and whole gradients of this world through the engine, for the configured stage and precision.
 
     Args:
         config: Its global batch is `pairs`.
         pairs: Of the made-up batch; rank r has rows r, r + W, ...
+        world: W, as the launcher says: the process group may not have begun.
         broken: A mistake of gradcheck's to make, to see it found.
     """
     from deepspeed.utils import safe_get_full_grad
 
     full_fp32()
     with _fresh_accelerator():
-        accelerator = engines.start_processes(config, world_size())
+        accelerator = engines.start_processes(config, world)
         module = build_module(config)
         engine = engines.build_engine(accelerator, module, build_optimizer(module, config.optimizer, offload=False))
         for group in engine.deepspeed.optimizer.param_groups:
             group["lr"] = 0.0
-        share = rows_of(made_up_batch(config, pairs), torch.arange(rank(), pairs, world_size())).to(engine.device)
+        share = rows_of(made_up_batch(config, pairs), torch.arange(rank(), pairs, world)).to(engine.device)
         losses: dict[str, float] = {}
         gradients: dict[str, dict[str, Tensor]] = {}
         with mistake(broken):
@@ -141,16 +131,13 @@ def measure_case(config: PretrainConfig, pairs: int, broken: str | None = None) 
     return Measured(losses=losses, gradients=gradients)
 
 
-def check_case(config: PretrainConfig, pairs: int, references: dict[str, Measured], broken: str | None = None) -> Case:
-    """Collective. Measure a case and compare it with the references."""
-    many = measure_case(config, pairs, broken)
+def judge_case(config: PretrainConfig, many: Measured, world: int, references: dict[str, Measured]) -> Case:
+    """Compare what `measure_case` returned with the references."""
     tolerance = TOLERANCES[config.train.precision]
     found = {}
     for name, one in references.items():
         groups = parameter_groups(list(next(iter(one.gradients.values()))))
-        verdict = compare(
-            one, many, ranks=world_size(), tolerance=tolerance.gradient, groups=groups, floor=tolerance.floor
-        )
+        verdict = compare(one, many, ranks=world, tolerance=tolerance.gradient, groups=groups, floor=tolerance.floor)
         found[name] = _summary(verdict, tolerance)
     return Case(config.zero.stage, config.train.precision, found)
 
@@ -165,16 +152,18 @@ def with_case(config: PretrainConfig, stage: int, precision: Precision, pairs: i
 
 def _summary(verdict: Verdict, tolerance: Tolerance) -> dict[str, Any]:
     gaps = {loss: abs(many - one) / (abs(one) or 1) for loss, (one, many) in verdict.values.items()}
-    loss = max(gaps, key=lambda name: gaps[name])
-    line = max(verdict.lines, key=lambda found: found.difference)
+    loss = max(gaps, key=lambda name: gaps[name] if isfinite(gaps[name]) else inf)
+    # Where the true gradient is zero there is no relative difference; `right` has looked at those.
+    lines = [line for line in verdict.lines if isfinite(line.difference)]
+    line = max(lines, key=lambda found: found.difference, default=None)
     words = [] if verdict.right else verdict.sentences()
-    if gaps[loss] > tolerance.loss and not words:
+    if not gaps[loss] <= tolerance.loss and not words:
         words = [f"{loss}: the value is {verdict.values[loss][1]:.6g} instead of {verdict.values[loss][0]:.6g}"]
     return {
-        "loss": gaps[loss],
+        "loss": gaps[loss] if isfinite(gaps[loss]) else None,
         "worst_loss": loss,
-        "gradient": line.difference,
-        "worst_gradient": f"{line.loss}, {line.group}",
+        "gradient": line.difference if line else None,
+        "worst_gradient": f"{line.loss}, {line.group}" if line else "all",
         "right": not words,
         "words": words,
     }

@@ -27,8 +27,15 @@ def describe_machine() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "cuda": torch.version.cuda,
         "nccl": ".".join(map(str, torch.cuda.nccl.version())) if gpus else None,
+        "tf32": fp32_products() if gpus else None,
         "versions": versions(),
     }
+
+
+def fp32_products() -> str:
+    """Return where GPUs round fp32 products to TF32 in a training: torch's own choice, which msvl leaves alone."""
+    matrices, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    return f"matrix products {'on' if matrices else 'off'}, convolutions {'on' if convolutions else 'off'}"
 
 
 def cpu_name() -> str:

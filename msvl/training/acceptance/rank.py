@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from msvl.config.errors import MsvlError
+from msvl.config.exit_codes import ANSWER_IS_NO
 from msvl.config.load import load_config
 from msvl.environment import LaunchedRank, prepare_environment, prepare_rank
 from msvl.training.acceptance.trained import train
@@ -23,12 +24,10 @@ MISTAKES = ("detached-gather", "rank-local-negatives", "unscaled")
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser."""
     parser = argparse.ArgumentParser(prog="python -m msvl.training.acceptance.rank", description="One rank.")
-    parser.add_argument("task", choices=("machine", "links", "references", "exact", "train", "open-clip"))
+    parser.add_argument("task", choices=("links", "exact", "train", "open-clip"))
     parser.add_argument("--config", required=True, help="resolved configuration")
     parser.add_argument("--out", type=Path, help="file that rank 0 writes its findings to")
     parser.add_argument("--megabytes", type=float, default=64.0, help="of the tensor that is sent")
-    parser.add_argument("--references", type=Path, help="losses and gradients of one process")
-    parser.add_argument("--world", type=int, default=1, help="ranks that the references are for")
     parser.add_argument("--stages", default="0,1,2,3", help="ZeRO stages")
     parser.add_argument("--break", dest="broken", choices=MISTAKES, help="make a mistake, to see it found")
     parser.add_argument("--resume", action="store_true", help="go on with the run")
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         words = ["--config", arguments.config, *(["--resume"] if arguments.resume else [])]
         return train(words, memory=arguments.memory, die_at=arguments.die_at)
     tasks: dict[str, Callable[[argparse.Namespace, PretrainConfig, LaunchedRank], Any]] = {
-        "machine": _machine, "links": _links, "references": _references, "exact": _exact, "open-clip": _open_clip,
+        "links": _links, "exact": _exact, "open-clip": _open_clip,
     }  # fmt: skip
     try:
         prepare_environment()
@@ -54,9 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = load_config(arguments.config, [], PretrainConfig)
         _set_threads(config, rank)
         found = tasks[arguments.task](arguments, config, rank)
-    except (MsvlError, ArithmeticError) as error:
+    except MsvlError as error:
         sys.stderr.write(f"msvl: {error}\n")
-        return 2
+        return error.exit_code
+    except ArithmeticError as error:
+        sys.stderr.write(f"msvl: {error}\n")
+        return ANSWER_IS_NO
     if arguments.out and rank.rank == 0:
         _write(arguments.out, found)
     return 0
@@ -66,12 +68,6 @@ def _set_threads(config: PretrainConfig, rank: LaunchedRank) -> None:
     import torch
 
     torch.set_num_threads(config.train.threads_per_rank or max(1, (os.cpu_count() or 1) // rank.local_world_size))
-
-
-def _machine(arguments: argparse.Namespace, config: PretrainConfig, rank: LaunchedRank) -> dict[str, Any]:
-    from msvl.training.acceptance.machine import describe_machine
-
-    return describe_machine()
 
 
 def _links(arguments: argparse.Namespace, config: PretrainConfig, rank: LaunchedRank) -> dict[str, Any]:
@@ -101,32 +97,33 @@ def _links(arguments: argparse.Namespace, config: PretrainConfig, rank: Launched
     }
 
 
-def _references(arguments: argparse.Namespace, config: PretrainConfig, rank: LaunchedRank) -> dict[str, Any]:
+def _exact(arguments: argparse.Namespace, config: PretrainConfig, rank: LaunchedRank) -> dict[str, Any]:
+    """Collective. Rank 0 measures the references before the ranks meet, and compares each case with them."""
     import torch
 
-    from msvl.training.acceptance.exact import measure_references, pairs_for, write_references
+    from msvl.collectives.strict import check_collectives, recorded
+    from msvl.training.acceptance.exact import (
+        PRECISIONS,
+        judge_case,
+        measure_case,
+        measure_references,
+        pairs_for,
+        with_case,
+    )
 
     device = torch.device("cuda", rank.local_rank) if torch.cuda.is_available() else torch.device("cpu")
-    pairs = pairs_for(arguments.world)
-    write_references(measure_references(config, pairs, device), arguments.references)
-    return {"pairs": pairs}
-
-
-def _exact(arguments: argparse.Namespace, config: PretrainConfig, rank: LaunchedRank) -> dict[str, Any]:
-    """Collective."""
-    from msvl.collectives.strict import check_collectives, recorded
-    from msvl.training.acceptance.exact import PRECISIONS, check_case, pairs_for, read_references, with_case
-
-    references, pairs = read_references(arguments.references), pairs_for(rank.world_size)
-    cases, collectives = [], 0
+    pairs, cases, collectives = pairs_for(rank.world_size), [], 0
+    references = measure_references(config, pairs, device) if rank.rank == 0 else {}
     for precision in PRECISIONS:
         for stage in map(int, arguments.stages.split(",")):
+            case_config = with_case(config, stage, precision, pairs)
             check_collectives(True)
-            case = check_case(with_case(config, stage, precision, pairs), pairs, references, arguments.broken)
+            many = measure_case(case_config, pairs, rank.world_size, arguments.broken)
             collectives += len(recorded())
             check_collectives(False)
-            cases.append(asdict(case) | {"right": case.right})
-            if rank.rank == 0:  # what was found before a hang is not lost with it
+            if rank.rank == 0:  # written after each case: what was found before a hang is not lost with it
+                case = judge_case(case_config, many, rank.world_size, references)
+                cases.append(asdict(case) | {"right": case.right})
                 _write(arguments.out, {"pairs": pairs, "cases": cases, "collectives": collectives})
     return {"pairs": pairs, "cases": cases, "collectives": collectives}
 
