@@ -57,6 +57,8 @@ def variables(arguments: argparse.Namespace, given: Mapping[str, str]) -> dict[s
         raise ClusterError(f"the step has {given.get('SLURM_NTASKS', 'no')} tasks instead of {tasks}")
     # torch's launcher kills ranks that still save 30 s after a signal.
     own = {EXIT_FILE: arguments.exit_file, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(arguments.grace_seconds)}
+    if arguments.words:
+        own["PYTHONSAFEPATH"] = "1"  # the snapshot in PYTHONPATH is run, not the checkout that the working folder is
     if arguments.start == "srun":
         own |= {
             "RANK": given["SLURM_PROCID"], "LOCAL_RANK": given["SLURM_LOCALID"], "WORLD_SIZE": str(tasks),

@@ -20,6 +20,10 @@ from msvl.training.acceptance.trained import read_memory
 from msvl.training.config import PretrainConfig
 
 RANK = ("-m", "msvl.training.acceptance.rank")
+IS_INSTALLED = (
+    "import importlib.util as u, sys; sys.exit(0 if u.find_spec('open_clip') and u.find_spec('open_clip_train') else 3)"
+)
+"""Asked without importing anything."""
 LOSSES_ON_GPUS = 1e-4
 """Relative: GPU kernels add in no fixed order. On CPUs a resumed run is equal to the bit."""
 
@@ -195,7 +199,7 @@ def check_kill(stand: Stand) -> Answer:
     """Kill a run, let it start again, and compare it with one that was left alone."""
     steps = stand.form.drill_steps
     whole, killed = stand.run_folder("whole"), stand.run_folder("killed")
-    death = stand.folder / "ranks" / "death.json"
+    death = stand.out("death")
     if newest_step(whole) < steps:
         _remove(whole)
         ended = stand.ranks("whole", stand.configs.run("whole"), "train", seconds=300)
@@ -240,10 +244,7 @@ def measure_shipped(stand: Stand) -> Answer:
 def measure_open_clip(stand: Stand) -> Answer:
     """Train the same encoders by open_clip's loop, and by ours with the same loss."""
     out = stand.out("open-clip")
-    installed = (
-        "import sys; from msvl.training.acceptance.peer import is_installed; sys.exit(0 if is_installed() else 3)"
-    )
-    asked = stand.place.process(["-c", installed], stand.log("open-clip-installed"), seconds=120)
+    asked = stand.place.process(["-c", IS_INSTALLED], stand.log("open-clip-installed"), seconds=120)
     if asked.code == 3:
         raise NotRun("open_clip is not installed (pip install open_clip_torch)")
     if not asked.good:
@@ -320,7 +321,7 @@ def _measured(stand: Stand, name: str) -> dict[str, Any]:
     run, form = stand.run_folder(name), stand.form
     _remove(run)
     memory = stand.folder / "ranks" / f"memory-{name}"
-    memory.mkdir(exist_ok=True)
+    memory.mkdir(parents=True, exist_ok=True)
     ended = stand.ranks(name, stand.configs.run(name), "train", "--memory", str(memory), seconds=540)
     if not ended.good:
         raise CheckFailed(ended.why())

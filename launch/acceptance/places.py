@@ -60,10 +60,17 @@ class Ended:
 class Place(Protocol):
     """Where things run. Each method raises Interrupted where Slurm wants the job to end."""
 
-    nodes: int
-    ranks_per_node: int
-    requeues: bool
-    """Whether there is a queue that a job can go back to."""
+    @property
+    def nodes(self) -> int:
+        """How many machines."""
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Processes on each."""
+
+    @property
+    def requeues(self) -> bool:
+        """Whether there is a queue that a job can go back to."""
 
     def process(self, words: Sequence[str], log: Path, *, seconds: float) -> Ended:
         """Run Python once, with these arguments."""

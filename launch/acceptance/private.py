@@ -25,8 +25,15 @@ def secret_names(nodes: Iterable[str] = ()) -> tuple[set[str], set[str]]:
     """Return the names of hosts and of the user that this process knows, those of the job's nodes among the first."""
     hosts = {socket.gethostname(), socket.getfqdn(), os.environ.get("SLURMD_NODENAME", ""), *nodes}
     hosts |= {name.partition(".")[0] for name in hosts}
-    users = {getpass.getuser(), os.environ.get("USER", ""), os.path.basename(os.path.expanduser("~"))}
+    users = {_login(), os.environ.get("USER", ""), os.path.basename(os.path.expanduser("~"))}
     return {name for name in hosts if name and name != "localhost"}, {name for name in users if name}
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have a number only
+        return ""
 
 
 def cleaned(text: str, hosts: Iterable[str], users: Iterable[str]) -> str:

@@ -6,7 +6,6 @@ is the global scale alone. Our loader feeds it, so that only the loops differ.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import time
 from argparse import Namespace
@@ -31,11 +30,6 @@ from msvl.training.config import PretrainConfig
 from msvl.training.engine import start_processes
 from msvl.training.prepare import Prepared
 from msvl.training.run import build_module
-
-
-def is_installed() -> bool:
-    """Return whether open_clip and its training loop can be found."""
-    return bool(importlib.util.find_spec("open_clip") and importlib.util.find_spec("open_clip_train"))
 
 
 def measure_open_clip(prepared: Prepared, *, warm_up: int, steps: int) -> dict[str, float]:
@@ -88,8 +82,8 @@ class Towers(nn.Module):
         super().__init__()
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-        for part in (model.image_encoder, model.text_encoder, model.image_projection, model.text_projection):
-            for parameter in part.parameters():
+        for part in ("image_encoder", "text_encoder", "image_projection", "text_projection"):
+            for parameter in model.get_submodule(part).parameters():
                 parameter.requires_grad_(True)
         self.model = model
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))

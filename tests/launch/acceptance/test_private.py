@@ -66,3 +66,13 @@ def test_this_machines_names_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     hosts, users = secret_names(["cn043.example.org"])
     assert {"cn042", "cn043", "cn043.example.org"} <= hosts
     assert "somebody" in users
+
+
+def test_a_user_without_a_name_has_none_to_hide(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("launch.acceptance.private.getpass.getuser", nameless)
+    monkeypatch.delenv("USER", raising=False)
+    monkeypatch.setenv("HOME", "/")
+    assert secret_names()[1] == set()
