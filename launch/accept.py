@@ -22,9 +22,11 @@ from msvl.config.errors import ConfigError
 from msvl.config.exit_codes import ANSWER_IS_NO
 from msvl.config.load import load_config
 from msvl.config.save import save_config
+from msvl.data.lanes import check_world
 from msvl.environment import accelerators
 from msvl.training.acceptance.rank import MISTAKES
 from msvl.training.config import PretrainConfig
+from msvl.training.zero import micro_batch
 
 SHIPPED = Path("configs") / "pretrain"
 WITHOUT_GPUS = SHIPPED / "quickstart.yaml"
@@ -77,7 +79,7 @@ def launch(arguments: argparse.Namespace) -> int:
         return accept_here(arguments)
     cluster = cluster_from(arguments, nodes=arguments.nodes, time=arguments.time)
     config = choose_config(arguments.config, cluster.gpus_per_node, cluster.config)
-    checked = load_config(config, arguments.overrides, PretrainConfig)
+    checked = check(config, arguments.overrides, cluster.world_size)
     folder = new_folder(arguments.out)
     if arguments.dry_run or arguments.test_only:
         script = _executor(folder, Path.cwd(), cluster, dry_run=True).script()
@@ -108,7 +110,7 @@ def accept_here(arguments: argparse.Namespace) -> int:
         else str(SHIPPED / "mimic_cxr.yaml")
     )
     config = choose_config(arguments.config, gpus, default)
-    checked = load_config(config, arguments.overrides, PretrainConfig)
+    checked = check(config, arguments.overrides, ranks)
     folder = new_folder(arguments.out)
     wish = make_wish(arguments, folder, config, checked, None)
     place = ThisMachine(ranks_per_node=ranks, gpus=gpus, code=Path.cwd())
@@ -125,6 +127,14 @@ def choose_config(named: str | None, gpus: int, default: str) -> str:
     if named:
         return named
     return default if gpus else str(WITHOUT_GPUS)
+
+
+def check(config: str, overrides: Sequence[str], world: int) -> PretrainConfig:
+    """Return the configuration. Raises ConfigError, and ClusterError when it does not fit so many ranks, before a job waits."""
+    checked = load_config(config, overrides, PretrainConfig)
+    micro_batch(checked, world)
+    check_world(world, global_batch=checked.train.global_batch, lanes=checked.data.lanes)
+    return checked
 
 
 def shown_name(config: str) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -356,8 +356,3 @@ def _as_words(found: dict[str, Any]) -> str:
 def _remove(run: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(run)
-
-
-def names_of(checks: Sequence[Check]) -> list[str]:
-    """Return their names."""
-    return [check.name for check in checks]

@@ -9,7 +9,7 @@ from typing import Any
 from msvl.config.load import check_config
 from msvl.config.save import save_config
 from msvl.training.config import PretrainConfig
-from msvl.training.gradcheck.sizes import shrink
+from msvl.training.gradcheck.sizes import pairs_for, shrink
 from msvl.training.hub import missing_names
 
 NEVER = 10**9
@@ -102,11 +102,6 @@ def write_configs(base: PretrainConfig, form: Form, folder: Path, *, world: int,
 def image_side(base: PretrainConfig) -> int:
     """Return the pixels that the simulated radiographs must have."""
     return base.data.image_size * base.data.target_scale
-
-
-def pairs_for(world: int) -> int:
-    """Return the global batch of the small runs: at least 8 pairs and two per rank."""
-    return world * max(2, -(-8 // world))
 
 
 def _common(name: str, folder: Path) -> dict[str, Any]:

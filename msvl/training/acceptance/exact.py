@@ -33,7 +33,6 @@ from msvl.training.optimizer import build_optimizer
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
-MIN_PAIRS = 8
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,6 @@ class Case:
     def right(self) -> bool:
         """Whether it is near enough to every reference."""
         return all(one["right"] for one in self.against.values())
-
-
-def pairs_for(world: int) -> int:
-    """Return the pairs of the made-up batch: at least MIN_PAIRS and two per rank."""
-    return world * max(2, -(-MIN_PAIRS // world))
 
 
 def full_fp32() -> None:

@@ -107,9 +107,9 @@ def _exact(arguments: argparse.Namespace, config: PretrainConfig, rank: Launched
         judge_case,
         measure_case,
         measure_references,
-        pairs_for,
         with_case,
     )
+    from msvl.training.gradcheck.sizes import pairs_for
 
     device = torch.device("cuda", rank.local_rank) if torch.cuda.is_available() else torch.device("cpu")
     pairs, cases, collectives = pairs_for(rank.world_size), [], 0

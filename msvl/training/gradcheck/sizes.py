@@ -1,4 +1,4 @@
-"""The sizes of `--shrink`, and a tree of values merged into another (no torch here)."""
+"""The sizes of `--shrink` and of a small batch, and a tree of values merged into another (no torch here)."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def shrink(tree: dict[str, Any], changes: dict[str, Any] | None = None) -> dict[
     for key, value in (SHRUNK if changes is None else changes).items():
         result[key] = shrink(result.get(key) or {}, value) if isinstance(value, dict) else value
     return result
+
+
+def pairs_for(world: int) -> int:
+    """Return the pairs of a small global batch: at least 8, and two per rank."""
+    return world * max(2, -(-8 // world))

@@ -87,6 +87,12 @@ def test_a_mistake_in_the_configuration_is_said_at_once(tmp_path: Path, capfd: p
     assert not (tmp_path / "a").exists()
 
 
+def test_ranks_that_do_not_fit_the_configuration_are_told_at_once(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    assert command.main(["--local", "--ranks", "3", "--out", str(tmp_path / "a")]) == 2
+    assert "train.global_batch 32 does not divide over 3 ranks" in capfd.readouterr().err
+    assert not (tmp_path / "a").exists()
+
+
 @pytest.mark.parametrize(
     ("named", "gpus", "chosen"),
     [

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from msvl.config.load import check_config, load_config
-from msvl.training.acceptance.exact import judge_case, measure_references, pairs_for, with_case
+from msvl.training.acceptance.exact import judge_case, measure_references, with_case
 from msvl.training.config import PretrainConfig
 from msvl.training.gradcheck.compare import Measured
-from msvl.training.gradcheck.sizes import shrink
+from msvl.training.gradcheck.sizes import pairs_for, shrink
 from tests.helpers.runs import ROOT
 
 WORLD = 2
