@@ -88,10 +88,9 @@ def _pass_on(tensor: Tensor, source: int, target: int, device: torch.device) -> 
     _wait(device)
     began = time.perf_counter()
     announce(f"send {source} to {target}", tensor)
-    if rank() == source:
-        dist.send(tensor, target)
-    if rank() == target:
-        dist.recv(tensor, source)
+    if rank() in (source, target):
+        pass_on = dist.send if rank() == source else dist.recv
+        pass_on(tensor, target if rank() == source else source)
     _finish(device)
     took = time.perf_counter() - began if rank() in (source, target) else 0.0
     return _slowest(took, device)
