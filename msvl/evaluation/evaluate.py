@@ -27,7 +27,7 @@ from msvl.data.tokenise import ReportTokeniser
 from msvl.evaluation.config import DEFAULT_TASKS, PROBING_TASKS, EvaluationConfig
 from msvl.evaluation.examples import write_examples
 from msvl.evaluation.figures import with_untrained, write_json
-from msvl.evaluation.findings import judgeable
+from msvl.evaluation.findings import judgeable_findings
 from msvl.evaluation.judge import Judgement, gather_material, run_tasks
 from msvl.evaluation.locate import WEIGHTS, ModelPlace
 from msvl.evaluation.material import Material
@@ -144,7 +144,7 @@ def read_sets(request: Request, settings: ExportSettings) -> Sets:
         probe_train = _probe_set(packed, request, settings)
     prompts = None
     if "zero_shot" in config.tasks:
-        prompts = choose_prompts(judgeable(held_out.labels), packed_folder=packed.path, file=request.prompts)
+        prompts = choose_prompts(judgeable_findings(held_out.labels), packed_folder=packed.path, file=request.prompts)
     return Sets(packed, held_out, probe_train, prompts)
 
 

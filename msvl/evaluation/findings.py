@@ -34,6 +34,12 @@ def judgeable(labels: Labels) -> list[str]:
     return [name for name, values in labels.items() if (values == 1).any() and (values == 0).any()]
 
 
+def judgeable_findings(labels: Labels) -> list[str]:
+    """Return the judgeable findings that a mean is over: labels that say that nothing was found are left out."""
+    named = chosen_findings(labels)
+    return [name for name in judgeable(labels) if name in named]
+
+
 def known_auc(labels: NDArray[np.int64], scores: Floats) -> float:
     """Return the AUC of the images whose label is known."""
     known = np.isin(labels, (0, 1))

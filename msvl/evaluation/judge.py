@@ -19,7 +19,7 @@ from msvl.evaluation.encoders import (
     encode_reports,
 )
 from msvl.evaluation.figures import SETTINGS
-from msvl.evaluation.findings import judgeable
+from msvl.evaluation.findings import judgeable_findings
 from msvl.evaluation.material import Figures, Material, NotJudgeable, Pair, ProbeMaterial
 from msvl.evaluation.prompts import PromptSet, choose_prompts
 from msvl.evaluation.tasks import TASKS
@@ -97,7 +97,7 @@ def gather_material(
     size = config.batch_size
     whole, local = None, None
     if "zero_shot" in config.tasks:
-        prompts = prompts or choose_prompts(judgeable(held_out.labels))
+        prompts = prompts or choose_prompts(judgeable_findings(held_out.labels))
         if prompts.findings:
             sides = encode_prompts(model, tokeniser, flat_prompts(prompts), batch_size=size)
             whole, local = ensembles(prompts, sides.text), ensembles(prompts, sides.sentence)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import re
 from html import escape
 from pathlib import Path
 
-from msvl.evaluation.tables import Table
+from msvl.evaluation.tables import Table, word_columns
 
 KEY = (
     '<p class="quiet">'
@@ -22,16 +23,28 @@ KEY = (
 
 
 def table(content: Table, caption: str) -> str:
-    """Return a table; the first cell of a row is its heading."""
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in content.columns)
+    """Return a table; the first cell of a row is its heading, in bold where it stands between `**`."""
+    words = ['class="words"' if left else "" for left in word_columns(content)]
+    head = "".join(f'<th scope="col" {kind}>{escape(cell)}</th>' for cell, kind in zip(content.columns, words, strict=True))  # fmt: skip
     rows = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) + "</tr>"
+        f'<tr><th scope="row">{_heading(row[0])}</th>'
+        + "".join(f"<td {kind}>{escape(cell)}</td>" for cell, kind in zip(row[1:], words[1:], strict=True))
+        + "</tr>"
         for row in content.rows
     )
     return (
         f'<div class="scroll"><table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
+
+
+def _heading(cell: str) -> str:
+    return f"<strong>{escape(cell.strip('*'))}</strong>" if cell.startswith("**") else escape(cell)
+
+
+def prose(text: str) -> str:
+    """Return a sentence with what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def picture(path: Path, alt: str) -> str:
@@ -55,7 +68,7 @@ def folded(title: str, content: str) -> str:
 
 def notes(lines: list[str]) -> str:
     """Return a list of sentences."""
-    return '<ul class="notes">' + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
+    return '<ul class="notes">' + "".join(f"<li>{prose(line)}</li>" for line in lines) + "</ul>"
 
 
 def badges(lines: list[str]) -> str:

@@ -12,12 +12,12 @@ from typing import Any
 
 from msvl.config.errors import DataError
 from msvl.evaluation import markup
+from msvl.evaluation.detail_tables import RATIOS, detail_tables
 from msvl.evaluation.paper_charts import ratio_chart, reliability_chart
 from msvl.evaluation.paper_page import write_page
-from msvl.evaluation.tables import REPORTED, Table, as_markdown, number, spoken
+from msvl.evaluation.tables import REPORTED, Table, as_markdown, number, spoken, word_columns
 
-RATIOS = ("1", "10", "100")
-OTHERS = "reported by others (arXiv 2401.01583), on their data by their protocol"
+OTHERS = "reported by others (arXiv 2401.01583)"
 NOTE = (
     "Rows marked as reported by others were measured by others on other data by other protocols: they are targets, and no "
     "comparison unless data, splits and card agree. `msvl protocol diff A B` says what differs."
@@ -85,6 +85,7 @@ def build_tables(content: Mapping[str, Any]) -> list[tuple[str, Table]]:
         if own:
             columns = ("who", "data", *item.columns, "source")
             found.append((item.title, Table(columns, [*own, *_reported_rows(item)])))
+    found += detail_tables(content)
     calibration = _calibration_rows(content["figures"])
     if calibration:
         found.append(("Calibration, after Platt scaling on val", Table(("classifier", "Brier", "calibration error"), calibration)))  # fmt: skip
@@ -138,7 +139,7 @@ def _reported_rows(item: PaperTable) -> Iterator[tuple[str, ...]]:
             for place, own in zip(sets, cells, strict=True):
                 if own != ["-"]:
                     padded = [*own, *["-"] * (len(item.columns) - len(own))]
-                    yield method, place, *padded, OTHERS
+                    yield f"{method} (reported)", place, *padded, OTHERS
 
 
 def _calibration_rows(figures: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -225,7 +226,7 @@ def _latex(tables: Sequence[tuple[str, Table]]) -> str:
     parts = [f"% {NOTE}"]
     for title, table in tables:
         lines = [
-            rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
+            rf"\begin{{tabular}}{{{''.join('l' if left else 'r' for left in word_columns(table))}}}",
             r"\hline",
             " & ".join(map(_tex, table.columns)) + r" \\",
             r"\hline",
@@ -245,10 +246,8 @@ def _tex(text: str) -> str:
 
 
 def _html(tables: Sequence[tuple[str, Table]], content: Mapping[str, Any]) -> str:
-    parts = [f'<p class="notice">{escape(NOTE)}</p>', _plots(content["figures"])]
-    for title, table in tables:
-        plain = Table(table.columns, [tuple(cell.strip("*") for cell in row) for row in table.rows])
-        parts.append(markup.section(title, "", markup.table(plain, "")))
+    parts = [f'<p class="notice">{markup.prose(NOTE)}</p>', _plots(content["figures"])]
+    parts += [markup.section(title, "", markup.table(table, "")) for title, table in tables]
     parts.append(markup.section("Cards", "What every figure was measured by.", markup.notes(card_lines(content))))
     return "".join(parts)
 

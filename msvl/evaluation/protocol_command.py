@@ -152,7 +152,7 @@ def main(arguments: argparse.Namespace) -> int:
         for task, figures in found.items()
         for figure, item in figures.items()
     ]  # fmt: skip
-    columns = ("figure", "first", "second", "difference", "95 % interval", "told apart")
+    columns = ("figure", "first", "second", "second - first", "95 % interval", "told apart")
     sys.stdout.write(as_text(Table(columns, rows)))
     sys.stderr.write("Patients are drawn for both models at once; the luck of training is not in the intervals.\n")
     return 0

@@ -32,6 +32,7 @@ WHY = {
     "average": "rare categories weigh as much as common ones in one of them",
     "fold": "smaller galleries give higher recall",
     "head": "a stronger head finds what the encoder does not show",
+    "channels": "a stronger head finds what the encoder does not show",
     "freeze": "with frozen weights the encoder alone is judged",
     "size": "finer images show smaller lesions",
     "focal": "the loss weighs small masks differently",

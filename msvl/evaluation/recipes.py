@@ -84,6 +84,10 @@ class SegmentationRecipe(Config):
 
     head: Literal["upernet", "linear"] = "upernet"
     """'upernet': a pyramid of four blocks; 'linear': one linear layer on the last block's patches."""
+    channels: PositiveInt | None = None
+    """Channels of the pyramid; null is the encoder's width (MaCo: 768 of 768)."""
+    prior: float | None = Field(None, gt=0, lt=1)
+    """Probability that a fresh head gives every pixel (RetinaNet's start for the focal loss: 0.01); null leaves it to chance."""
     freeze: bool = False
     """Train the head alone."""
     size: PositiveInt | None = None

@@ -158,21 +158,29 @@ def interval(bounds: Sequence[float] | None) -> str:
     return "-" if bounds is None else f"[{bounds[0]:.3f}, {bounds[1]:.3f}]"
 
 
+def word_columns(table: Table) -> list[bool]:
+    """Return for each column whether it holds words, which stand left: the first one, and those with a cell that is no number."""
+    return [
+        place == 0 or any(row[place] and row[place][0] not in "0123456789+-[" for row in table.rows)
+        for place in range(len(table.columns))
+    ]
+
+
 def as_text(table: Table) -> str:
     """Return the table for a terminal, columns aligned, words left and numbers right."""
-    lines = [table.columns, *table.rows]
+    lines, words = [table.columns, *table.rows], word_columns(table)
     widths = [max(len(line[place]) for line in lines) for place in range(len(table.columns))]
     rule = "  ".join("-" * width for width in widths)
-    body = ["  ".join(_padded(cell, width, place) for place, (cell, width) in enumerate(zip(line, widths, strict=True)))
+    body = ["  ".join(_padded(cell, width, left) for cell, width, left in zip(line, widths, words, strict=True))
             for line in lines]  # fmt: skip
     return "\n".join([body[0].rstrip(), rule, *(line.rstrip() for line in body[1:])]) + "\n"
 
 
-def _padded(cell: str, width: int, place: int) -> str:
-    return cell.ljust(width) if place == 0 else cell.rjust(width)
+def _padded(cell: str, width: int, left: bool) -> str:
+    return cell.ljust(width) if left else cell.rjust(width)
 
 
 def as_markdown(table: Table) -> str:
     """Return the table as Markdown."""
-    lines = [table.columns, tuple("---" if place == 0 else "---:" for place in range(len(table.columns))), *table.rows]
+    lines = [table.columns, tuple("---" if left else "---:" for left in word_columns(table)), *table.rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

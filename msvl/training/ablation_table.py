@@ -195,6 +195,7 @@ def page(result: Mapping[str, Any], command: str) -> str:
     seeds = ", ".join(map(str, result["seeds"]))
     data = result["data"]
     said = "\n".join(f"- {sentence}" for sentence in sentences(result))
+    adds, many = adds_table(result), len(result["seeds"])
     every = {
         row_title(name): {key: [round(value, 4) for value in entry["seeds"]] for key, entry in own.items()}
         for name, own in result["rows"].items()
@@ -206,14 +207,16 @@ def page(result: Mapping[str, Any], command: str) -> str:
         "In brackets: difference to all scales, paired by seed and patient, with its 95 % interval over patients. The last "
         f"checkpoint is judged, nothing is selected. Cards: {cards}.\n",
         as_markdown(ablation_table(result)),
-        "What a scale adds is the mean over the three pairs of rows that differ by it alone. Two rows are told apart where the interval "
-        "leaves out 0 and every seed has the same sign; anything else is a tie.\n",
-        as_markdown(adds_table(result)),
-        f"## What it says\n\n{said}\n",
+        *((
+            "What a scale adds is the mean over the three pairs of rows that differ by it alone. Two rows are told apart where the interval "
+            "leaves out 0 and every seed has the same sign; anything else is a tie.\n",
+            as_markdown(adds),
+        ) if adds.rows else ()),
+        *((f"## What it says\n\n{said}\n",) if said else ()),
         "## What it does not say\n\n"
         "- Nothing about patients where the data are simulated, and nothing about other sizes of model, batch or data.\n"
         "- Nothing about longer training: a scale may help early and not at the end, or the reverse.\n"
-        f"- The intervals are over patients; with {len(result['seeds'])} seeds the luck of training is known roughly, so all signs are asked "
+        f"- The intervals are over patients; with {many} seed{'s' * (many > 1)} the luck of training is known roughly, so all signs are asked "
         "for. A tie means that this experiment could not tell, not that there is no difference.\n"
         "- Each row trains the same number of steps; a row with fewer scales takes less time per step.\n",
         f"## Every seed\n\n```json\n{json.dumps(every, indent=1)}\n```\n",

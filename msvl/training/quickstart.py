@@ -53,7 +53,8 @@ def real_job(folder: Path) -> Job:
     words = [
         "table", "--images", str(folder / "images"), "--reports", str(folder / "metadata.csv"),
         "--image-column", "filename", "--report-column", "clinical_notes", "--patient-column", "patientid",
-        "--view-column", "view", "--category-column", "finding", "--name", "covid-cxr",
+        "--view-column", "view", "--sex-column", "sex", "--age-column", "age", "--category-column", "finding",
+        "--name", "covid-cxr",
         "--licence", "per image, most CC BY-NC-SA", "--val-share", "0.2", "--test-share", "0.25",
         "--train-tokenizer", "800",
     ]  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from msvl.collectives.agree import barrier, from_rank_zero
+from msvl.collectives.agree import barrier, first_message, from_rank_zero
 from msvl.collectives.strict import check_collectives, tell
 from msvl.collectives.world import rank, world_size
 from msvl.config.errors import CheckpointError, MsvlError, SupersededError
@@ -58,6 +58,7 @@ def run_attempt(prepared: Prepared) -> int:
     )
     accelerator = start_processes(config, prepared.rank.world_size)
     check_collectives(config.train.check_collectives)
+    tokeniser, module = _built(prepared)  # before the run folder is touched
     lease = _take_folder(prepared)
     prepared = _settled(prepared)
     if rank() == 0:
@@ -65,12 +66,25 @@ def run_attempt(prepared: Prepared) -> int:
     barrier()
     folder.start_log(rank())
     heart = _start_heartbeat(prepared, lease)
-    tokeniser = ReportTokeniser(prepared.tokenizer, config.data.report)
-    module = build_module(config, prepared.packed, tokeniser)
     optimizer = build_optimizer(module, config.optimizer, offload=config.zero.offload == "cpu")
     engine = build_engine(accelerator, module, optimizer, accumulation=config.train.accumulation)
     state = _restore(engine, prepared)
     return _train(Attempt(engine, prepared, tokeniser, lease, heart), state)
+
+
+def _built(prepared: Prepared) -> tuple[ReportTokeniser, PretrainModule]:
+    """Collective. Build tokeniser and root module; what one rank cannot open is one message of all."""
+    fault: str | None = None
+    try:
+        tokeniser = ReportTokeniser(prepared.tokenizer, prepared.config.data.report)
+        module = build_module(prepared.config, prepared.packed, tokeniser)
+    except MsvlError as error:
+        fault = str(error)
+    if message := first_message(fault):
+        agreed = CheckpointError(message)
+        agreed.agreed = True
+        raise agreed
+    return tokeniser, module
 
 
 def _take_folder(prepared: Prepared) -> Lease:

@@ -13,7 +13,7 @@ from msvl.data.evaluation_set import EvaluationSet
 from msvl.data.packed import PackedSet
 from msvl.data.tokenise import ReportTokeniser
 from msvl.evaluation.config import EvaluationConfig, TaskName
-from msvl.evaluation.findings import judgeable
+from msvl.evaluation.findings import judgeable_findings
 from msvl.evaluation.judge import flatten, judge
 from msvl.evaluation.prompts import choose_prompts
 from msvl.models.msvl_model import MSVLModel
@@ -45,7 +45,7 @@ class Validator:
         threads = torch.get_num_threads()
         torch.set_num_threads(os.cpu_count() or 1)
         try:
-            prompts = choose_prompts(judgeable(held_out.labels), packed_folder=self._packed.path)
+            prompts = choose_prompts(judgeable_findings(held_out.labels), packed_folder=self._packed.path)
             judging = EvaluationConfig(tasks=TASKS, resamples=0, seed=self._config.train.seed)
             result = judge(model, self._tokeniser, held_out, probe_train=probe_train, prompts=prompts, config=judging)
         finally:

@@ -98,6 +98,18 @@ def test_uncertain_and_unknown_labels_are_skipped() -> None:
     assert figures["zero_shot"]["auc_mean"] == 1.0
 
 
+@pytest.mark.parametrize("label", ["No Finding", "normal", "no_finding"])
+def test_a_label_that_says_that_nothing_was_found_is_in_no_mean(label: str) -> None:
+    prompts = PromptSet({"spot": SPOT, label: FindingPrompts(("lungs clear",), ("a spot",))}, origin="test")
+    held_out, train = toy_set(noise=0.9), toy_set(96, prefix="t", noise=0.9)
+    bare = judge(ToyModel(), ToyTokeniser(), held_out, probe_train=train, prompts=prompts, config=config(tasks=ALL))
+    for own in (held_out, train):
+        own.labels[label] = np.arange(len(own.labels["spot"])) % 2
+    both = judge(ToyModel(), ToyTokeniser(), held_out, probe_train=train, prompts=prompts, config=config(tasks=ALL))
+    assert both == bare
+    assert set(both["zero_shot"]["auc"]) == set(both["linear_probe"]["auc"]) == {"spot"}
+
+
 def test_the_score_can_be_chosen_and_the_others_stand_beside() -> None:
     chosen = config(tasks=("zero_shot",), zero_shot_score="local", resamples=0)
     figures = judge(ToyModel(), ToyTokeniser(), toy_set(), prompts=PROMPTS, config=chosen)["zero_shot"]

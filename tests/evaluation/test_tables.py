@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msvl.evaluation.tables import REPORTED, Table, as_markdown, as_text, finding_table, headline_table
+from msvl.evaluation.tables import REPORTED, Table, as_markdown, as_text, finding_table, headline_table, word_columns
 
 FIGURES = {
     "zero_shot": {
@@ -37,6 +37,14 @@ def test_text_is_aligned() -> None:
 
 def test_markdown_has_a_rule() -> None:
     assert as_markdown(Table(("name", "n"), [("a", "10")])) == "| name | n |\n| --- | ---: |\n| a | 10 |\n"
+
+
+def test_words_stand_left_and_numbers_right() -> None:
+    table = Table(
+        ("who", "data", "AUC", "source"), [("a", "RSNA", "-", "others"), ("b", "set 1", "71.4 [70.0, 72.0]", "we")]
+    )
+    assert word_columns(table) == [True, True, False, True]
+    assert as_markdown(table).splitlines()[1] == "| --- | --- | ---: | --- |"
 
 
 def test_every_reported_row_fits_its_columns() -> None:

@@ -16,7 +16,9 @@ from msvl.config.errors import DataError
 from msvl.data.csv_table import CELL_LIMIT, not_utf8, what_is_there
 from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.label_states import label_state
+from msvl.data.patient_facts import patient_facts
 from msvl.data.shown import shown_cell
+from msvl.data.sources.table_masks import TableMasks
 from msvl.data.study import Entry, Record
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,9 @@ class TableColumns:
     """Columns of 1 / 0 / -1 / blank, one per finding."""
     views: tuple[str, ...] = ()
     """Views that are kept, in the table's own words; empty keeps all."""
+    sex: str | None = None
+    age: str | None = None
+    race: str | None = None
     category: str | None = None
     """A column with one finding's name per row: every value becomes a finding, present in its rows only."""
 
@@ -54,11 +59,10 @@ class TableSource:
     """Radiographs named in a table."""
 
     has_reports = True
-    mask_names: tuple[str, ...] = ()
 
     def __init__(
         self, images: Path, table: Path, columns: TableColumns, *, name: str = "table", licence: str = "not stated",
-        shareable: bool = False, id_space: str | None = None, decoding: Decoding = AS_IT_IS,
+        shareable: bool = False, id_space: str | None = None, decoding: Decoding = AS_IT_IS, masks: TableMasks | None = None,
     ) -> None:  # fmt: skip
         """Name files and columns.
 
@@ -71,15 +75,18 @@ class TableSource:
             shareable: Whether its texts and images may leave the run folder.
             id_space: Who numbers the patients; None takes the name.
             decoding: How files are read.
+            masks: Where masks are, if there are any.
         """
-        if not images.is_dir():
-            raise DataError(f"--images {images}: there is no such folder")
+        for option, folder in (("images", images), ("masks", masks.folder if masks else None)):
+            if folder is not None and not folder.is_dir():
+                raise DataError(f"--{option} {folder}: there is no such folder")
         if not table.is_file():
             raise DataError(f"--reports {table}: there is no such file")
         self.name, self.licence, self.shareable = name, licence, shareable
         self.id_space = id_space or name
         self._images, self._table, self._columns = images, table, columns
-        self._decoding = decoding
+        self._decoding, self._masks = decoding, masks
+        self.mask_names: tuple[str, ...] = (masks.name,) if masks else ()
         self.prompts: dict[str, dict[str, list[str]]] = {}
         self._findings: list[str] = []
 
@@ -117,12 +124,17 @@ class TableSource:
         if self._columns.views and row["view"].lower() not in self._columns.views:
             raise DataError(f"{entry.where}: its view is not among --views")
         image, full_size, _ = read_radiograph(self._images / entry.image, entry.where, self._decoding)
+        masks = {}
+        if self._masks:
+            masks[self._masks.name] = self._masks.read(row["mask"], full_size, entry.where)
         return Record(
             image=image,
             full_size=full_size,
             report=row["report"],
             view=row["view"],
             labels=row["labels"],
+            masks=masks,
+            extra=row["extra"],
         )
 
     def _entry(self, line: int, row: dict[str, Any]) -> Entry:
@@ -138,8 +150,16 @@ class TableSource:
             "report": self._report(row),
             "view": str(row[column.view]).strip() if column.view and _filled(row, column.view) else "unknown",
             "labels": self._labels(where, row),
+            "mask": str(row[self._masks.column]).strip() if self._masks and _filled(row, self._masks.column) else "",
+            "extra": self._facts(row),
         }
         return Entry(patient, study, image, where, split=self._split(where, row), payload=payload)
+
+    def _facts(self, row: dict[str, Any]) -> dict[str, Any]:
+        own = {name: str(row[column]) for name in ("sex", "age", "race")
+               if (column := getattr(self._columns, name)) and _filled(row, column)}  # fmt: skip
+        race = {"race": own["race"].strip()} if "race" in own else {}
+        return patient_facts(sex=own.get("sex", ""), age=own.get("age", "")) | race
 
     def _report(self, row: dict[str, Any]) -> str | None:
         column = self._columns
@@ -171,6 +191,7 @@ class TableSource:
         wanted = [
             column.image,
             *(v for v in (column.patient, column.study, column.view, column.split, column.category) if v),
+            *(v for v in (column.sex, column.age, column.race, self._masks and self._masks.column) if v),
         ]
         wanted += [*column.labels, *(column.sections.values() if column.sections else [column.report or ""])]
         for name in wanted:
@@ -189,11 +210,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--section-columns", default="", help="sections in columns of their own: findings=COLUMN,impression=COLUMN"
     )
-    for name in ("patient", "study", "view", "split"):
+    for name in ("patient", "study", "view", "split", "sex", "age", "race"):
         parser.add_argument(f"--{name}-column", help=f"{name} of the row")
     parser.add_argument("--views", default="", help="keep these views only, for example PA,AP (needs --view-column)")
     parser.add_argument("--label-columns", default="", help="columns of 1 / 0 / -1 / blank, comma-separated")
     parser.add_argument("--category-column", help="column with one finding's name per row")
+    parser.add_argument("--masks", type=Path, help="folder that mask names are relative to (default: --images)")
+    parser.add_argument("--mask-column", help="file name of the image's mask, not 0 inside; rows without are left out")
+    parser.add_argument("--mask-name", default="mask", help="what the masks show (default: mask)")
     parser.add_argument("--name", default="table", help="name of the data set (default: table)")
     parser.add_argument("--licence", default="not stated", help="its licence, for manifest and model card")
     parser.add_argument(
@@ -220,6 +244,11 @@ def from_arguments(arguments: argparse.Namespace) -> TableSource:
             "without --patient-column every row is taken for a patient of its own: images of one patient can fall into "
             "several splits, and figures would then be too good"
         )
+    masks = None
+    if arguments.mask_column:
+        masks = TableMasks(arguments.masks or arguments.images, arguments.mask_column, arguments.mask_name)
+    elif arguments.masks:
+        raise DataError("--masks needs --mask-column: name the column that holds the mask's file")
     columns = TableColumns(
         image=arguments.image_column,
         report=None if sections else arguments.report_column,
@@ -227,6 +256,9 @@ def from_arguments(arguments: argparse.Namespace) -> TableSource:
         study=arguments.study_column,
         view=arguments.view_column,
         split=arguments.split_column,
+        sex=arguments.sex_column,
+        age=arguments.age_column,
+        race=arguments.race_column,
         views=tuple(filter(None, (name.strip().lower() for name in arguments.views.split(",")))),
         sections=sections,
         labels=tuple(filter(None, (name.strip() for name in arguments.label_columns.split(",")))),
@@ -235,6 +267,7 @@ def from_arguments(arguments: argparse.Namespace) -> TableSource:
     return TableSource(
         arguments.images, arguments.reports, columns, name=arguments.name, licence=arguments.licence,
         shareable=arguments.shareable, id_space=arguments.id_space, decoding=Decoding.from_arguments(arguments),
+        masks=masks,
     )  # fmt: skip
 
 

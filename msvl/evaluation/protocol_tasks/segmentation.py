@@ -39,7 +39,7 @@ from msvl.evaluation.recipes import SegmentationRecipe
 from msvl.evaluation.tuning.blocks import Pixels, hidden_states, parameter_groups, trainable_encoder
 from msvl.evaluation.tuning.images import Cut, TrainingBatch, TrainingImages, square_mask
 from msvl.evaluation.tuning.loop import Plan, build_optimizer, seeded, train
-from msvl.evaluation.tuning.mask_heads import LinearHead, MaskHead, PyramidHead, as_planes, four_blocks
+from msvl.evaluation.tuning.mask_heads import LinearHead, MaskHead, PyramidHead, as_planes, four_blocks, start_at
 from msvl.evaluation.tuning.mask_losses import mask_loss
 from msvl.evaluation.tuning.schedules import warmup_linear
 from msvl.evaluation.tuning.subsets import label_subset
@@ -64,11 +64,12 @@ class Segmenter(nn.Module):
         super().__init__()
         self.encoder, self._pixels, self._drop_path = encoder, pixels, recipe.drop_path
         self._blocks = four_blocks(len(encoder.layers))
-        self.head: MaskHead
-        if recipe.head == "linear":
-            self.head = LinearHead(encoder.width, num_masks)
-        else:
-            self.head = PyramidHead(encoder.width, num_masks, channels=encoder.width)
+        head: LinearHead | PyramidHead = LinearHead(encoder.width, num_masks)
+        if recipe.head == "upernet":
+            head = PyramidHead(encoder.width, num_masks, channels=recipe.channels or encoder.width)
+        if recipe.prior is not None:
+            start_at(head, recipe.prior)
+        self.head: MaskHead = head
         self._frozen = recipe.freeze
         encoder.layernorm.requires_grad_(False)
         if recipe.freeze:

@@ -12,7 +12,7 @@ import numpy as np
 from msvl.config.errors import DataError
 from msvl.evaluation.bootstrap import Bootstrap
 from msvl.evaluation.config import EvaluationConfig
-from msvl.evaluation.findings import Labels, auc_figures, judgeable, known_auc
+from msvl.evaluation.findings import Labels, auc_figures, judgeable, judgeable_findings, known_auc
 from msvl.evaluation.material import Figures, Material, NotJudgeable, ProbeMaterial
 from msvl.evaluation.metrics import Floats
 
@@ -51,7 +51,7 @@ def checked_probe(material: Material, *, task: str) -> ProbeMaterial:
 
 def shared_findings(material: Material, probe: ProbeMaterial) -> list[str]:
     """Return the findings that have both classes in both sets. Raises NotJudgeable when there is none."""
-    judged = [name for name in judgeable(material.labels) if name in judgeable(probe.labels)]
+    judged = [name for name in judgeable_findings(material.labels) if name in judgeable(probe.labels)]
     if not judged:
         raise NotJudgeable(
             "a probe needs a finding with positive and negative labels in both splits: leave it out with --tasks"

@@ -12,7 +12,7 @@ from torch.nn import functional
 from msvl.evaluation.bootstrap import Bootstrap
 from msvl.evaluation.config import EvaluationConfig
 from msvl.evaluation.encoders import EncodedImages
-from msvl.evaluation.findings import auc_figures, judgeable, macro_auc
+from msvl.evaluation.findings import auc_figures, judgeable_findings, macro_auc
 from msvl.evaluation.material import Figures, Material, NotJudgeable, put
 from msvl.evaluation.metrics import Floats
 from msvl.evaluation.prompts import PromptSet
@@ -50,7 +50,7 @@ def run(material: Material, config: EvaluationConfig) -> Figures:
         NotJudgeable: No finding has both positives and negatives.
     """
     prompts = material.prompts or PromptSet({}, origin="none")
-    judged = [name for name in judgeable(material.labels) if name in prompts.findings]
+    judged = [name for name in judgeable_findings(material.labels) if name in prompts.findings]
     if not judged or material.prompt_embeddings is None:
         raise NotJudgeable(
             "zero-shot classification needs a finding with positive and negative labels in the evaluated split: "

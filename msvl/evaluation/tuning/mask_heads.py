@@ -5,6 +5,7 @@ B batch, N patches (rows x columns), F encoder channels, D head channels, K mask
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -92,6 +93,13 @@ class PyramidHead(nn.Module):
                  for layer, bins in zip(self.pooled, POOLS, strict=True)]  # fmt: skip
         top: Tensor = self.top(torch.cat([plane, *parts], dim=1))
         return top
+
+
+def start_at(head: LinearHead | PyramidHead, prior: float) -> None:
+    """Let a fresh head, its auxiliary too, give every pixel about the probability `prior`: most pixels belong to no mask."""
+    layers = [head.classify, *([head.auxiliary[-1]] if isinstance(head, PyramidHead) else ())]
+    for layer in layers:
+        nn.init.constant_(layer.bias, math.log(prior / (1 - prior)))
 
 
 def _block(inputs: int, outputs: int, kernel: int) -> nn.Sequential:

@@ -17,6 +17,7 @@ from msvl.data.packed import PackedSet
 from msvl.data.phantom.miniatures.dicom_files import write_dicom
 from msvl.data.reader import SampleReader
 from msvl.data.sources.table import TableColumns, TableSource
+from msvl.data.sources.table_masks import TableMasks
 from tests.helpers.runs import execute
 
 CSV = "image,report,patient,effusion\na.png,Small left effusion.,p1,1\nb.png,Clear lungs today.,p2,0\n"
@@ -71,6 +72,36 @@ def test_sections_in_columns_of_their_own(tmp_path: Path) -> None:
     assert table.record(one).report == "IMPRESSION: Normal chest."
     with pytest.raises(DataError, match=r"reports\.csv row 4: the report is empty"):
         table.record(none)
+
+
+def test_sex_age_and_race_are_kept(tmp_path: Path) -> None:
+    text = "image,report,s,a,r\na.png,Small left effusion.,Female,061Y,White\nb.png,Clear lungs today.,,,\n"
+    table = source(tmp_path, text, sex="s", age="a", race="r")
+    first, second = (table.record(entry) for entry in table.entries())
+    assert first.extra == {"sex": "F", "age": 61.0, "race": "White"}
+    assert second.extra == {}
+
+
+def test_masks_are_read_and_a_row_without_one_is_no_empty_mask(tmp_path: Path) -> None:
+    text = "image,report,m\na.png,Small left effusion.,a-mask.png\nb.png,Clear lungs today.,\nc.png,Clear lungs.,small.png\n"
+    source(tmp_path, text)
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    mask = np.zeros((40, 40), dtype=np.uint8)
+    mask[10:20, 5:9] = 255
+    cv2.imwrite(str(folder / "a-mask.png"), mask)
+    cv2.imwrite(str(folder / "small.png"), mask[:20])
+    table = TableSource(tmp_path, tmp_path / "reports.csv", TableColumns(), masks=TableMasks(folder, "m", "lungs"))
+    assert table.mask_names == ("lungs",)
+    first, second, third = table.entries()
+    assert np.array_equal(table.record(first).masks["lungs"], mask > 0)
+    with pytest.raises(DataError, match="reports.csv row 3: the column 'm' is empty, so its mask is not known"):
+        table.record(second)
+    with pytest.raises(DataError, match="row 4: its mask has 40 x 20 px and its image 40 x 40"):
+        table.record(third)
+    (folder / "a-mask.png").unlink()
+    with pytest.raises(DataError, match="row 2: its mask is missing or no image: see --masks and column 'm'"):
+        table.record(first)
 
 
 def test_one_category_per_row(tmp_path: Path) -> None:

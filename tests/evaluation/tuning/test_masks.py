@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from msvl.evaluation.tuning.mask_heads import LinearHead, PyramidHead, as_planes, four_blocks
+from msvl.evaluation.tuning.mask_heads import LinearHead, PyramidHead, as_planes, four_blocks, start_at
 from msvl.evaluation.tuning.mask_losses import focal_loss, mask_loss, soft_dice_loss
 
 
@@ -50,6 +50,16 @@ def test_a_head_learns_a_mask(kind: type) -> None:
         optimizer.step()
     said = functional.interpolate(head.eval()([planes] * 4)[0], size=(16, 16), mode="bilinear") > 0
     assert (said & truth).sum() / (said | truth).sum() > 0.6
+
+
+@pytest.mark.parametrize("kind", [LinearHead, PyramidHead])
+def test_a_head_starts_at_its_prior(kind: type) -> None:
+    head = kind(16, 3, **({"channels": 8} if kind is PyramidHead else {}))
+    start_at(head, 0.02)
+    states = [torch.zeros(2, 16, 4, 4)] * 4
+    for logits in head.eval()(states):
+        if logits is not None:
+            assert torch.sigmoid(logits).mean().item() == pytest.approx(0.02, rel=0.3)
 
 
 def test_focal_loss_by_hand() -> None:
