@@ -1,23 +1,32 @@
 """Make .venv with everything msvl needs; do nothing when nothing changed. Standard library only, run by `make setup`.
 
-KEEP_TORCH=1 keeps the torch of the active environment (a GPU machine's own build) instead of installing one.
+KEEP_TORCH=1 keeps the torch of the active environment (a GPU machine's own build) instead of installing one. Later calls
+remember that; KEEP_TORCH=0 ends it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / "bin" / "python"
 STAMP = ENVIRONMENT / "msvl-setup"
+KEPT = ENVIRONMENT / "msvl-kept-torch"
+"""Folder and version of the torch that is kept, a line each."""
+WHICH_TORCH = """import importlib.metadata, sys
+torch = importlib.metadata.distribution("torch")
+print(*sys.version_info[:2], sep="."), print(torch.locate_file("")), print(torch.version)"""
 OP = "from deepspeed.ops.op_builder import *; from deepspeed.accelerator import get_accelerator as a; a().create_op_builder('ShareMemCommBuilder').load(verbose=False)"
 
 
@@ -25,13 +34,14 @@ def main() -> int:
     """Set up; return 2 with one line when something that only the user can install is missing."""
     try:
         check_machine()
-        wanted = fingerprint()
+        kept = kept_torch()
+        wanted = fingerprint(kept)
         if STAMP.is_file() and STAMP.read_text() == wanted:
             return 0
         started = time.monotonic()
         say("setting up .venv (some minutes the first time; needs 2 GB and the network)")
-        make_environment()
-        install()
+        make_environment(kept)
+        install(kept)
         build_op()
         STAMP.write_text(wanted)
         say(f"ready after {time.monotonic() - started:.0f} s")
@@ -43,6 +53,14 @@ def main() -> int:
 
 class SetupError(Exception):
     """What is missing and how to get it, in one line."""
+
+
+class Torch(NamedTuple):
+    """A torch outside .venv."""
+
+    folder: str
+    """The site-packages that holds it."""
+    version: str
 
 
 def check_machine() -> None:
@@ -63,36 +81,97 @@ def check_machine() -> None:
         raise SetupError(f"Python.h is missing: apt-get install {version}-dev")
 
 
-def fingerprint() -> str:
+def kept_torch() -> Torch | None:
+    """Return the torch that .venv does not replace, asked for now or earlier. Raises SetupError when there is none."""
+    asked = os.environ.get("KEEP_TORCH", "")
+    if asked == "0" or not (asked or KEPT.is_file()):
+        return None
+    torch = (active_torch() if asked else None) or remembered_torch()
+    if torch is None:
+        raise SetupError(
+            "there is no torch to keep: activate the environment that has it and repeat `make setup KEEP_TORCH=1`; "
+            "`make setup KEEP_TORCH=0` installs one"
+        )
+    least, most = re.findall(r'"torch>=([\d.]+),<([\d.]+)"', (ROOT / "setup.py").read_text())[0]
+    if not _numbers(least) <= _numbers(torch.version) < _numbers(most):
+        raise SetupError(
+            f"torch {torch.version} in {torch.folder} cannot be kept: msvl needs torch>={least},<{most}; "
+            "`make setup KEEP_TORCH=0` installs one"
+        )
+    return torch
+
+
+def active_torch() -> Torch | None:
+    """Return the torch of the active environment, else of the Python on PATH. Raises SetupError for another Python's."""
+    active = [
+        Path(os.environ[name]) / "bin" / "python" for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if name in os.environ
+    ]
+    for python in (*active, shutil.which("python"), shutil.which("python3"), sys.executable):
+        if python is None or not Path(python).exists():
+            continue
+        words = [str(python), "-c", WHICH_TORCH]
+        done = subprocess.run(words, cwd="/", capture_output=True, text=True, check=False)
+        if done.returncode:
+            continue
+        version, folder, torch = done.stdout.splitlines()
+        if Path(folder).resolve().is_relative_to(ENVIRONMENT.resolve()):
+            continue
+        if version != f"{sys.version_info.major}.{sys.version_info.minor}":
+            raise SetupError(
+                f"torch {torch} in {folder} belongs to Python {version}: make setup KEEP_TORCH=1 PYTHON=python{version}"
+            )
+        return Torch(str(Path(folder).resolve()), torch)
+    return None
+
+
+def remembered_torch() -> Torch | None:
+    """Return the torch that lies where the last set-up kept one."""
+    if not KEPT.is_file():
+        return None
+    folder = KEPT.read_text().splitlines()[0]
+    found = list(importlib.metadata.distributions(name="torch", path=[folder]))
+    return Torch(folder, found[0].version) if found else None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)[:2]))
+
+
+def fingerprint(kept: Torch | None) -> str:
     """Return what the environment depends on."""
     digest = hashlib.sha256()
     for name in ("setup.py", "constraints.txt", "scripts/setup_environment.py"):
         digest.update((ROOT / name).read_bytes())
-    digest.update(f"{ROOT}{sys.version}{os.environ.get('KEEP_TORCH', '')}".encode())
+    digest.update(f"{ROOT}{sys.version}{kept or ''}".encode())
     return digest.hexdigest()
 
 
-def make_environment() -> None:
-    """Create .venv unless it is there and starts."""
-    if PYTHON.is_file() and subprocess.run([PYTHON, "-c", ""], check=False).returncode == 0:
+def make_environment(kept: Torch | None) -> None:
+    """Create .venv unless it is there, starts and was made for the same torch; show it the torch that is kept."""
+    note = "\n".join(kept) if kept else ""
+    same = note == (KEPT.read_text() if KEPT.is_file() else "")
+    if same and PYTHON.is_file() and subprocess.run([PYTHON, "-c", ""], check=False).returncode == 0:
         return
     shutil.rmtree(ENVIRONMENT, ignore_errors=True)
-    options = ["--system-site-packages"] if os.environ.get("KEEP_TORCH") else []
-    run("making the environment", [sys.executable, "-m", "venv", *options, str(ENVIRONMENT)])
+    run("making the environment", [sys.executable, "-m", "venv", str(ENVIRONMENT)])
+    if kept:
+        packages = f"python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+        (ENVIRONMENT / "lib" / packages / "msvl-kept-torch.pth").write_text(f"{kept.folder}\n")
+        KEPT.write_text(note)
 
 
-def install() -> None:
+def install(kept: Torch | None) -> None:
     """Install torch first: asked for with others, pip would take the newest with gigabytes of CUDA."""
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-script-location"]
-    if not os.environ.get("KEEP_TORCH"):
+    constraints = ROOT / "constraints.txt"
+    if kept is None:
         run("installing torch", [*pip, torch_pin()])
-    constraints = ["-c", str(ROOT / "constraints.txt")]
-    if os.environ.get("KEEP_TORCH"):
-        kept = ENVIRONMENT / "constraints.txt"
-        lines = (ROOT / "constraints.txt").read_text().splitlines()
-        kept.write_text("\n".join(line for line in lines if not line.startswith(("torch==", "triton=="))))
-        constraints = ["-c", str(kept)]
-    run("installing the other packages", [*pip, *constraints, "-e", f"{ROOT}[dev]"])
+    else:
+        run(f"trying torch {kept.version} of {kept.folder}", [str(PYTHON), "-c", "import torch"])
+        lines = [line for line in constraints.read_text().splitlines() if not line.startswith("torch==")]
+        constraints = ENVIRONMENT / "constraints.txt"
+        constraints.write_text("\n".join([*lines, f"torch=={kept.version}"]) + "\n")
+    run("installing the other packages", [*pip, "-c", str(constraints), "-e", f"{ROOT}[dev]"])
 
 
 def torch_pin() -> str:

@@ -20,12 +20,18 @@ def add_parsers(groups: Any) -> None:
     parser = groups.add_parser("protocol", help="what a number was measured by", epilog=EXAMPLE)
     parser.set_defaults(run=main)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="protocols that ship, with their cards")
-    show = actions.add_parser("show", help="the cards of a protocol in full")
+    listing = actions.add_parser(
+        "list", help="protocols that ship, with their cards", epilog="Example: msvl protocol list --json"
+    )
+    show = actions.add_parser(
+        "show", help="the cards of a protocol in full", epilog="Example: msvl protocol show maco --data siim-acr"
+    )
     show.add_argument("protocol", help="name, or a YAML file")
     show.add_argument("--task", help="this task alone")
     show.add_argument("--data", help="this data set alone")
-    diff = actions.add_parser("diff", help="say in words why two protocols' figures differ")
+    diff = actions.add_parser(
+        "diff", help="say in words why two protocols' figures differ", epilog="Example: msvl protocol diff maco benchx"
+    )
     diff.add_argument("first", help="name, or a YAML file")
     diff.add_argument("second", help="name, or a YAML file")
     for action in (listing, show, diff):

@@ -175,3 +175,12 @@ def test_the_same_list_of_two_repositories_is_no_difference() -> None:
     assert "fine_tuned.schedules.1" in fields and not any(field.startswith("splits.") for field in fields)
     benchx = diff_protocols(read_protocol("maco"), read_protocol("benchx"))
     assert "splits.test" in {line.field for line in benchx["fine_tuned, rsna-pneumonia"]}
+
+
+@pytest.mark.parametrize("action", ["list", "show", "diff"])
+def test_help_shows_an_example_that_works(action: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["protocol", action, "--help"])
+    example = capsys.readouterr().out.partition("Example: msvl ")[2]
+    assert example.startswith(f"protocol {action}")
+    assert main(example.split()) == 0

@@ -121,6 +121,19 @@ def test_it_says_what_was_on(results: dict[str, Any], clone: Path) -> None:
     assert len(list(engine.glob("*optim_states.pt"))) == 2
 
 
+@pytest.mark.skipif(
+    shutil.which("unshare") is None or shutil.which("ip") is None, reason="needs unshare and ip (Linux)"
+)
+@pytest.mark.evidence(
+    "`make test` passes without a network once the packages are there, and installs nothing (Slurm's tests are skipped where it is missing)",
+    how="gloo",
+)
+def test_the_tests_pass_without_a_network(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MSVL_CI", raising=False)
+    done = make(clone, "test", "tests", *OFFLINE)
+    assert done.returncode == 0, done.stdout[-6000:]
+
+
 @pytest.mark.evidence("`make quickstart` typed again finds everything done, and changes nothing", how="gloo")
 def test_again(results: dict[str, Any], clone: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (clone / "runs").rglob("*") if path.is_file()}
