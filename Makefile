@@ -1,7 +1,7 @@
 # One command each. `make setup` is called by the others and does nothing when nothing changed.
 PYTHON ?= python3.11
 RUN := .venv/bin/python
-.PHONY: setup quickstart test checks evidence drill bench clean
+.PHONY: setup quickstart test checks evidence drill accept bench clean
 
 setup:
 	@$(or $(shell command -v $(PYTHON) 2>/dev/null),$(shell command -v python3 2>/dev/null),python3) scripts/setup_environment.py
@@ -23,6 +23,9 @@ evidence: setup
 
 drill: setup
 	@$(RUN) -m pytest -m slow tests
+
+accept: setup
+	@$(RUN) -m launch.accept --local $(ACCEPT)
 
 bench: setup
 	@$(RUN) benchmarks/local_loss.py --shape 32,196,768 --shape 16,1369,768

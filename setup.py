@@ -32,6 +32,7 @@ REQUIRED = [
     "simplejpeg>=1.8,<2",
     "tokenizers>=0.22,<1",
     "tqdm>=4.67,<5",
+    "xxhash>=3.5,<5",
 ]
 REMOTE = ["gcsfs>=2026.8", "s3fs>=2026.9,<2027"]
 DEVELOPMENT = [

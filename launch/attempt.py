@@ -12,9 +12,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import IO, Literal, NoReturn
 
 from launch import scontrol
 from launch.cluster import Cluster
@@ -29,6 +30,8 @@ from msvl.config.exit_codes import SUPERSEDED, USERS_TO_FIX
 FINAL_CODES = {str(USERS_TO_FIX), str(SUPERSEDED)}
 """Exit codes after which no restart helps."""
 MAX_SECONDS_TO_DIE = 120
+PREFLIGHT_SECONDS = 300.0
+"""A node that has not told by then hangs, as one with a dead disk does."""
 
 
 @dataclass(frozen=True)
@@ -102,42 +105,54 @@ class TrainingJob:
         meeting = Rendezvous(address, choose_port(int(job), restart))
         say(f"ranks meet at {meeting.address}:{meeting.port}")
         exit_file = Path(self.run) / "slurm" / f"exit-code-{job}-{restart}"
-        if self.cluster.preflight and (silent := self._check_nodes(job, restart, nodes, meeting, signals)):
+        reports = Path(self.run) / "slurm" / f"preflight-{job}-{restart}"
+        if self.cluster.preflight and (silent := self.check_nodes(reports, self.config, nodes, meeting, signals)):
             reason = (
                 f"pre-flight: no report from {', '.join(silent)} (a node that is down, or does not see the run folder)"
             )
             return Outcome("ended" if signals.ended else "requeue", reason, asked=signals.ended)
-        words = [*self._node_words(meeting, len(nodes)), "--exit-file", str(exit_file), "--config", self.config]
+        words = [*self.node_words(meeting, len(nodes)), "--exit-file", str(exit_file), "--config", self.config]
         ranks = 1 if self.cluster.start == "accelerate" else self.cluster.ranks
         began = time.time()
-        code = signals.wait(self._srun(words, len(nodes), ranks))
+        code = signals.wait(self.srun(words, len(nodes), ranks))
         return judge(Path(self.run), self.steps, code, exit_file, signals, began=began)
 
-    def _check_nodes(
-        self, job: str, restart: int, nodes: list[str], meeting: Rendezvous, signals: Signals
+    def check_nodes(
+        self, folder: Path, config: str | Path, nodes: list[str], meeting: Rendezvous, signals: Signals
     ) -> list[str]:
-        folder = Path(self.run) / "slurm" / f"preflight-{job}-{restart}"
+        """Run the pre-flight of a configuration; return the nodes that left no report in the folder.
+
+        Raises ClusterError naming each node with a fault.
+        """
         folder.mkdir(parents=True)
-        words = ["-P", "-m", "launch.preflight", "--folder", str(folder), "--config", self.config]
+        words = ["-P", "-m", "launch.preflight", "--folder", str(folder), "--config", str(config)]
         words += ["--address", meeting.address, "--port", str(meeting.port), "--nodes", ",".join(nodes)]
         words += ["--min-free-gb", str(self.cluster.min_free_gb), "--gpus", str(self.cluster.gpus_per_node)]
         words += ["--ranks-per-node", str(self.cluster.ranks), "--code-hash", self.code_hash]
         began = time.monotonic()
-        signals.wait(self._srun(words, len(nodes), 1))
+        step = self.srun(words, len(nodes), 1)
+        if not signals.wait_at_most(step, PREFLIGHT_SECONDS):
+            step.kill()
+            scontrol.end_steps(scontrol.running_job(os.environ))  # a killed srun leaves its tasks alone
+            step.wait()
         silent = read_reports(folder, nodes)
         if not silent:
             took = time.monotonic() - began
             say(f"pre-flight: {len(nodes)} nodes see each other, the shards, the disk and the same code ({took:.1f} s)")
         return silent
 
-    def _node_words(self, meeting: Rendezvous, nodes: int) -> list[str]:
+    def node_words(self, meeting: Rendezvous, nodes: int) -> list[str]:
+        """Return the arguments of Python that start ranks on a node, but for what they run."""
         return [
             "-P", "-m", "launch.node", "--address", meeting.address, "--port", str(meeting.port), "--nodes", str(nodes),
             "--ranks-per-node", str(self.cluster.ranks), "--start", self.cluster.start,
             "--grace-seconds", str(self.cluster.signal_seconds),
         ]  # fmt: skip
 
-    def _srun(self, words: list[str], nodes: int, tasks: int) -> subprocess.Popen[bytes]:
+    def srun(
+        self, words: Sequence[str], nodes: int, tasks: int, output: IO[bytes] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start Python with these arguments, so many tasks on each of so many nodes; `output` is the job's own by default."""
         folders = [Path.cwd(), Path(self.run), Path(self.code)]
         variables = dict(os.environ)
         if self.cluster.hub_cache:
@@ -152,7 +167,7 @@ class TrainingJob:
             cpus_per_node=self.cluster.cpus_per_node,
             folders=folders,
         )
-        return subprocess.Popen(line, env=variables, stdin=subprocess.DEVNULL)
+        return subprocess.Popen(line, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
 
 def judge(run: Path, steps: int, code: int, exit_file: Path, signals: Signals, *, began: float) -> Outcome:

@@ -27,12 +27,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--grace-seconds", type=int, required=True, help="time for a save after a signal")
     parser.add_argument("--exit-file", required=True, help="where rank 0 leaves its exit code")
     parser.add_argument("--config", required=True, help="resolved configuration")
+    parser.add_argument(
+        "words", nargs="*", help="behind --: what the ranks run with Python, in the place of a training"
+    )
     return parser
 
 
 def command(arguments: argparse.Namespace, node: int, python: str) -> list[str]:
     """Return the line that this task becomes."""
-    script = [str(TRAIN), "--config", arguments.config, "--resume"]
+    script = arguments.words or [str(TRAIN), "--config", arguments.config, "--resume"]
     if arguments.start == "srun":
         return [python, *script]
     launcher = [
@@ -54,6 +57,8 @@ def variables(arguments: argparse.Namespace, given: Mapping[str, str]) -> dict[s
         raise ClusterError(f"the step has {given.get('SLURM_NTASKS', 'no')} tasks instead of {tasks}")
     # torch's launcher kills ranks that still save 30 s after a signal.
     own = {EXIT_FILE: arguments.exit_file, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(arguments.grace_seconds)}
+    if arguments.words:
+        own["PYTHONSAFEPATH"] = "1"  # the snapshot in PYTHONPATH is run, not the checkout that the working folder is
     if arguments.start == "srun":
         own |= {
             "RANK": given["SLURM_PROCID"], "LOCAL_RANK": given["SLURM_LOCALID"], "WORLD_SIZE": str(tasks),

@@ -113,6 +113,13 @@ def requeue(job: str) -> None:
     asked("scontrol", "requeue", job)
 
 
+def end_steps(job: str) -> None:
+    """End every step of a job that runs; the batch process goes on."""
+    _, text = call("squeue", "--noheader", "--steps", "--jobs", job, "--format", "%i")
+    for step in re.findall(rf"^{job}\.\d+$", text, flags=re.MULTILINE):
+        call("scancel", step)
+
+
 def running_job(variables: Mapping[str, str]) -> str:
     """Return the id of the job that this process belongs to. Raises ClusterError outside, and for a heterogeneous job."""
     if "SLURM_JOB_ID" not in variables:

@@ -21,6 +21,7 @@ class Signals:
         """A warning came: finish, save, and go on in another start."""
         self.ended = False
         """SIGTERM came: Slurm itself ends the job."""
+        self._passed_on = 0.0
 
     def install(self) -> None:
         """Take the signals over from submitit, whose handler would requeue before anything is saved."""
@@ -31,14 +32,22 @@ class Signals:
 
     def wait(self, step: subprocess.Popen[bytes]) -> int:
         """Wait for an srun, passing warnings on; return its exit code."""
-        told = 0.0
-        while (code := step.poll()) is None:
+        while not self.wait_at_most(step, 3600.0):
+            pass
+        return step.wait()
+
+    def wait_at_most(self, step: subprocess.Popen[bytes], seconds: float) -> bool:
+        """Wait for an srun as `wait` does; return whether it ended within so many seconds."""
+        deadline = time.monotonic() + seconds
+        while step.poll() is None:
             now = time.monotonic()
-            if self.warned and now - told >= REPEAT_SECONDS:
+            if now > deadline:
+                return False
+            if self.warned and now - self._passed_on >= REPEAT_SECONDS:
                 step.send_signal(signal.SIGUSR2)
-                told = now
+                self._passed_on = now
             time.sleep(0.1)
-        return code
+        return True
 
     def _warn(self, number: int, frame: FrameType | None) -> None:
         self.warned = True

@@ -1,6 +1,6 @@
 """The full stream against a bare loop, a pipeline as users write it, and two other loaders: microseconds of CPU a sample.
 
-    python benchmarks/data/stream_speed.py                 six minutes alone on two cores
+    python benchmarks/data/stream_speed.py                 six minutes alone on two cores; stream_peers.py tells how to have the peers
     python benchmarks/data/stream_speed.py --rounds 3 --samples 600        a look
 
 Read, decode, augment, tokenise, collate at 224 px from 512 px JPEG, batches of 64, without loader processes. Real radiographs

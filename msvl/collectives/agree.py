@@ -22,10 +22,11 @@ def any_rank(flag: bool, device: torch.device | str = "cpu") -> bool:
 
 
 def first_message(message: str | None) -> str | None:
-    """Collective. Return the lowest rank's message, named with its rank, or None when no rank has one."""
-    for number, text in enumerate(all_objects(message)):
+    """Collective. Return the lowest rank's message, with its rank unless all say the same; None when no rank has one."""
+    messages = all_objects(message)
+    for number, text in enumerate(messages):
         if text is not None:
-            return text if world_size() == 1 else f"rank {number}: {text}"
+            return text if len(set(messages)) == 1 else f"rank {number}: {text}"
     return None
 
 

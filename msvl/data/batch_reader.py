@@ -126,7 +126,7 @@ class BatchReader:
         for places, store in zip(self._plan.sources, reading.stored, strict=True):
             samples = SampleReader(places.index)
             online = OnlineTexts(samples, reading.tokeniser, self._config.report)
-            sources.append(_Source(samples, StoredTexts(store, online) if store else online))
+            sources.append(_Source(samples, StoredTexts(store, samples, online) if store else online))
         return sources
 
     def _place(self, step: _Step, position: int, planned: _Sample, numbers: Sequence[float], out: np.ndarray) -> _Found:

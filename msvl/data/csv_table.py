@@ -77,8 +77,10 @@ def _open(path: Path) -> Iterator[IO[str]]:
                 raise DataError(f"{path} is empty: download it again")
             raw.seek(0)
             yield io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")  # type: ignore[arg-type]
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is cut short or no gzip file ({error}): download it again") from error
+    except gzip.BadGzipFile as error:
+        raise DataError(f"{path} is not compressed: take .gz from its name, or download it again") from error
+    except (EOFError, zlib.error) as error:
+        raise DataError(f"{path} is cut short ({error}): download it again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
 

@@ -6,6 +6,7 @@ import hashlib
 import re
 
 import numpy as np
+import xxhash
 
 _MARKS = re.compile(r"(x{3,}|_{2,})")
 _NOT_WORD = re.compile(r"[^\w\s]|_")
@@ -37,7 +38,7 @@ def text_hash(report: str) -> str:
 
 
 def image_hash(image: np.ndarray) -> str:
-    """Return 16 hex digits of the pixels and their shape."""
-    digest = hashlib.blake2b(f"{image.shape}{image.dtype}".encode(), digest_size=8)
+    """Return 16 hex digits of the pixels and their shape (XXH3: it keeps no secret, and costs a fiftieth of BLAKE2b)."""
+    digest = xxhash.xxh3_64(f"{image.shape}{image.dtype}".encode())
     digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()

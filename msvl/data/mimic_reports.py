@@ -22,9 +22,9 @@ class ReportFiles:
     def find(cls, folder: Path) -> ReportFiles:
         """Look for the reports where unpacking the zip puts them. Raises DataError."""
         if folder.is_file():
-            raise DataError(
-                f"--reports {folder} is a file: unpack it (unzip -q {folder.name} -d mimic-cxr-reports) and name the folder"
-            )
+            unpack = "unzip -q {} -d" if folder.suffix == ".zip" else "mkdir mimic-cxr-reports; tar -xf {} -C"
+            command = f"{unpack.format(folder.name)} mimic-cxr-reports"
+            raise DataError(f"--reports {folder} is a file: unpack it ({command}) and name the folder")
         if not folder.is_dir():
             raise DataError(f"--reports {folder}: there is no such folder")
         for below in ("", "files", "mimic-cxr-reports", "mimic-cxr-reports/files"):
@@ -43,7 +43,7 @@ class ReportFiles:
         except OSError as error:
             raise DataError(f"{where}: its report cannot be read ({error.strerror})") from error
         except UnicodeDecodeError as error:
-            raise DataError(f"{where}: its report is not UTF-8") from error
+            raise DataError(f"{where}: its report is not UTF-8: convert it, or unpack the reports again") from error
 
 
 def section_reports(path: Path) -> dict[str, str]:

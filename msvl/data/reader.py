@@ -57,6 +57,10 @@ class SampleReader:
             source=self.index.source,
         )
 
+    def check_text(self, number: int) -> None:
+        """Read the text's bytes and compare them with their checksum (5 us)."""
+        self._read(number, TEXT)
+
     def mask(self, number: int) -> bytes | None:
         """Return the mask's bytes, or None when the sample has none."""
         return self._read(number, MASK) if self._offsets[number, MASK] else None

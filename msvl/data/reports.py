@@ -153,8 +153,9 @@ def split_sentences(text: str, section: Section, *, min_words: int = SENTENCE_WO
     """Split a section into sentences of at least `min_words` words.
 
     Decimals, times, list numbers, abbreviations, hard line wraps and the de-identification marks `___` and `XXXX` do not
-    end a sentence; blank lines and list items do. Marks do not count as words. Titles (`AP chest compared to ___:`) and
-    sentences that say who was told or what to do next are no sentences about the image: they are left out.
+    end a sentence; blank lines and list items do. Marks do not count as words. Titles (`AP chest compared to ___:`),
+    sentences that say who was told or what to do next, and a set's closing words are no sentences about the image: they are
+    left out.
     """
     sentences = []
     start = section.start
@@ -178,10 +179,13 @@ _RECOMMENDATION = re.compile(
     re.IGNORECASE,
 )
 """At the beginning of a sentence: one that names a finding first and recommends at its end stays."""
+_CLOSING = re.compile(r"this report has been anonymi[sz]ed|all dates are offset", re.IGNORECASE)
+"""How reports of CheXpert Plus end."""
 
 
 def _is_beside_the_image(sentence: str) -> bool:
-    return sentence.endswith(":") or bool(_NOTIFICATION.search(sentence) or _RECOMMENDATION.match(sentence))
+    patterns = (_NOTIFICATION.search, _RECOMMENDATION.match, _CLOSING.match)
+    return sentence.endswith(":") or any(pattern(sentence) for pattern in patterns)
 
 
 def plain(text: str, start: int, end: int) -> str:

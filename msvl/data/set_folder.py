@@ -14,7 +14,7 @@ from msvl.config.errors import DataError
 from msvl.config.private import private_folder
 from msvl.data.storage import Location
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST, PROMPTS, TOKENIZER, DROPPED = "manifest.json", "prompts.json", "tokenizer", "dropped.csv"
 INDEX = "index"
 TOKENS = "tokens"

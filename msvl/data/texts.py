@@ -55,17 +55,23 @@ class OnlineTexts:
 
 
 class StoredTexts:
-    """Takes stored ids; reads and tokenises the texts that could not be read when they were made."""
+    """Takes stored ids; reads and tokenises the texts that could not be read when they were made.
 
-    def __init__(self, store: TokenStore, online: OnlineTexts) -> None:
+    The bytes of every text are compared with their checksum all the same: which samples cannot be read must not depend on
+    where their ids come from.
+    """
+
+    def __init__(self, store: TokenStore, reader: SampleReader, online: OnlineTexts) -> None:
         self._store = store
+        self._reader = reader
         self._online = online
 
     def find(self, row: int, *, impression: bool) -> FoundText:
-        """Return where a sample's ids are. Raises ValueError when it has none and its text cannot be read."""
-        if self._store.readings[impression].has(row):
-            return FoundText(self, row)
-        return self._online.find(row, impression=impression)
+        """Return where a sample's ids are. Raises ValueError when its text is damaged, or has no ids and cannot be read."""
+        if not self._store.readings[impression].has(row):
+            return self._online.find(row, impression=impression)
+        self._reader.check_text(row)
+        return FoundText(self, row)
 
     def drawn(self, texts: Sequence[int], draw: Draw, *, impression: bool) -> EncodedTexts:
         """Return the ids of the sentences that are drawn."""

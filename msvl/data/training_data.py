@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from msvl.config.errors import DataError
@@ -13,6 +15,8 @@ from msvl.data.packed import PackedSet
 from msvl.data.places import Places
 from msvl.data.plan import Plan
 from msvl.data.subset import subset_digest, subset_rows
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class TrainingData:
                     f"{packed.location} has no reports, and training reads image-report pairs: pack it again with "
                     "--reports-from-labels, or train on another set and judge on this one"
                 )
+        _warn_of_one_collection(sets)
         weights = list(config.mix.values()) or [1.0]
         plan = plan_of([packed.split(config.train_split) for packed in sets], weights, config, seed)
         state = {
@@ -69,6 +74,17 @@ class TrainingData:
     def indexes(self) -> tuple[Any, ...]:
         """The index of each source's training split."""
         return tuple(places.index for places in self.plan.sources)
+
+
+def _warn_of_one_collection(sets: Sequence[PackedSet]) -> None:
+    """Tell of sets that are one collection in two forms, such as MIMIC-CXR as DICOM and as equalised JPEG."""
+    for first, second in combinations(sets, 2):
+        if first.id_space == second.id_space and first.name != second.name:
+            logger.warning(
+                "data.mix: %s (%s) and %s (%s) are cut from one collection: the same patients are read from both, their images "
+                "prepared in two ways; leave one out unless you mean that",
+                first.location, first.name, second.location, second.name,
+            )  # fmt: skip
 
 
 def plan_of(indexes: Sequence[SplitIndex], weights: Sequence[float], config: DataConfig, seed: int) -> Plan:

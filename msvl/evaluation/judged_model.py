@@ -13,7 +13,8 @@ from msvl.data.tokenise import ReportTokeniser
 from msvl.evaluation.encoders import Tokenises
 from msvl.evaluation.locate import WEIGHTS, ModelPlace, locate_model
 from msvl.models.exported import export_settings, load_exported
-from msvl.models.foreign import ForeignCheckpoint, foreign_tokeniser, load_foreign
+from msvl.models.foreign import foreign_tokeniser, load_foreign
+from msvl.models.foreign_files import ForeignCheckpoint
 from msvl.models.msvl_model import MSVLModel
 
 FOREIGN = (".yaml", ".yml")

@@ -38,10 +38,20 @@ class SkippedSteps:
         """Nothing to close."""
 
 
+def _watched(report: StepReport) -> dict[str, tuple[float, float]]:
+    """Return loss and chance by name; a loss without a chance value, such as the sigmoid's, is not watched."""
+    found = {scale: (report.losses.get(scale), report.metrics.get(f"{scale}_chance")) for scale in ("global", "local")}
+    chance = report.metrics.get("cross_sample_chance")
+    found |= {
+        f"cross-sample {side}": (report.metrics.get(f"cross_sample_{side}"), chance) for side in ("image", "text")
+    }
+    return {name: (loss, chance) for name, (loss, chance) in found.items() if loss is not None and chance is not None}
+
+
 class CollapseWatch:
     """Warns when a contrastive loss stays at its chance value (every candidate equally likely).
 
-    A loss within `tolerance` of chance on average over `patience` logged steps, after the first `patience`, is a collapse.
+    A loss within `tolerance` of chance, on either side, on average over `patience` logged steps, after the first `patience`, is a collapse.
     """
 
     def __init__(self, *, tolerance: float = 0.01, patience: int = 10) -> None:
@@ -52,15 +62,11 @@ class CollapseWatch:
 
     def after_step(self, report: StepReport) -> None:
         """Compare each contrastive loss with its chance value."""
-        for scale in ("global", "local"):
-            chance = report.metrics.get(f"{scale}_chance")
-            loss = report.losses.get(scale)
-            if chance is None or loss is None:
-                continue
+        for scale, (loss, chance) in _watched(report).items():
             gaps = self._gaps.setdefault(scale, [])
             gaps.append((chance - loss) / chance if chance > 0 else 1.0)
             recent = gaps[-self._patience :]
-            stuck = len(gaps) >= 2 * self._patience and sum(recent) / len(recent) < self._tolerance
+            stuck = len(gaps) >= 2 * self._patience and abs(sum(recent)) / len(recent) < self._tolerance
             if stuck and scale not in self.collapsed:
                 self.collapsed.add(scale)
                 logger.warning(

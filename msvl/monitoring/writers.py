@@ -104,6 +104,8 @@ class WandbWriter:
             identity.write_text(uuid.uuid4().hex[:8], encoding="utf-8")
         run_id = identity.read_text(encoding="utf-8").strip()
         mirrored = seal(identity.parent, run_id)
+        # A wandb service that some parent process started would outlive a killed attempt, and refuse the next the run's id.
+        os.environ.pop("WANDB_SERVICE", None)
         self._run = wandb.init(
             project=project,
             entity=entity,

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+from msvl.config.errors import ConfigError
 from msvl.training.config import PretrainConfig
 
 RECORD = "msvl-fetched.json"
 """In the cache: what `msvl fetch` brought, with the hash of every file."""
+HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
+"""Old models of the hub have no owner."""
 
 
 def default_cache() -> Path:
@@ -28,6 +32,20 @@ def hub_names(config: PretrainConfig) -> dict[str, str]:
         "model.text.tokenizer": config.model.text.tokenizer,
     }
     return {name: key for key, name in named.items() if name and not Path(name).is_dir()}
+
+
+def check_named(config: PretrainConfig) -> None:
+    """Raise ConfigError for a name that is neither a folder nor can be on the hub, or that an offline machine lacks."""
+    for name, key in hub_names(config).items():
+        if not HUB_NAME.fullmatch(name):
+            raise ConfigError(
+                f"{key} '{name}': there is no such folder, and no name on the hub has that form (owner/name)"
+            )
+        if os.environ.get("HF_HUB_OFFLINE") == "1" and cached_snapshot(default_cache(), name) is None:
+            raise ConfigError(
+                f"{key} '{name}' is not in the cache {default_cache()}, and HF_HUB_OFFLINE=1 keeps it from being fetched: "
+                "run `msvl fetch CONFIG` where there is a network, or name a folder"
+            )
 
 
 def cached_snapshot(cache: Path, name: str) -> Path | None:

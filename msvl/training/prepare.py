@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from msvl.config.errors import ConfigError
+from msvl.config.imports import check_class
 from msvl.config.load import load_config
 from msvl.data.lanes import check_world
 from msvl.data.packed import PackedSet
@@ -14,6 +15,7 @@ from msvl.data.training_data import TrainingData
 from msvl.environment import LaunchedRank
 from msvl.training.config import PretrainConfig
 from msvl.training.finished import complete_checkpoints, verify
+from msvl.training.hub import check_named
 from msvl.training.run_folder import RunFolder
 from msvl.training.state import TrainState
 from msvl.training.zero import micro_batch
@@ -58,6 +60,9 @@ class Prepared:
 def prepare(config_path: str, overrides: Sequence[str], *, resume: bool, rank: LaunchedRank) -> Prepared:
     """Check configuration, run folder, world size, data and tokenizer. Raises the MsvlError that names what is wrong."""
     config = load_config(config_path, overrides, PretrainConfig)
+    check_named(config)
+    for custom in config.objectives.custom.values():
+        check_class(custom.class_, where="objectives.custom")
     folder = RunFolder(Path(config.run.folder) / config.run.name)
     folder.check_start(resume=resume)
     micro_batch(config, rank.world_size)

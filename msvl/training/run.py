@@ -4,39 +4,37 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from msvl.collectives.agree import barrier, from_rank_zero
+from msvl.collectives.agree import barrier, first_message, from_rank_zero
 from msvl.collectives.strict import check_collectives, tell
 from msvl.collectives.world import rank, world_size
 from msvl.config.errors import CheckpointError, MsvlError, SupersededError
 from msvl.config.exit_codes import REQUEUE
+from msvl.data.batch import Batch
 from msvl.data.make_tokens import tokens_of_run
 from msvl.data.packed import PackedSet
 from msvl.data.planned_steps import Share
 from msvl.data.run_data import RunData
 from msvl.data.stream import training_batches
-from msvl.data.text_statistics import unigram_entropy
 from msvl.data.tokenise import ReportTokeniser
 from msvl.models.build import build_model
-from msvl.models.exported import save_exported
-from msvl.monitoring.health import CollapseWatch, SkippedSteps
 from msvl.monitoring.heartbeat import Heartbeat
 from msvl.monitoring.observer import Observer
-from msvl.monitoring.writers import JsonlWriter, ProgressBar, WandbWriter
+from msvl.monitoring.writers import WandbWriter
 from msvl.objectives.total import Objectives
 from msvl.training import checkpoint
+from msvl.training.attempt import Attempt, build_observers, build_saver
 from msvl.training.bad_batches import BadBatches
 from msvl.training.config import PretrainConfig
 from msvl.training.engine import Engine, build_engine, start_processes
 from msvl.training.fills import FillLog
 from msvl.training.finished import complete_checkpoints
-from msvl.training.first_screen import first_screen, say_end
+from msvl.training.first_screen import say_end
 from msvl.training.guard import Guard
 from msvl.training.lease import Lease
 from msvl.training.loop import Hooks, train
@@ -44,7 +42,7 @@ from msvl.training.module import PretrainModule
 from msvl.training.optimizer import build_optimizer
 from msvl.training.preemption import StopRequest
 from msvl.training.prepare import Prepared
-from msvl.training.saver import Retention, Saver
+from msvl.training.saver import Saver
 from msvl.training.state import TrainState
 from msvl.training.validation import Validator
 from msvl.training.watchdog import node_folder, start_heartbeat, start_watchdog
@@ -60,6 +58,7 @@ def run_attempt(prepared: Prepared) -> int:
     )
     accelerator = start_processes(config, prepared.rank.world_size)
     check_collectives(config.train.check_collectives)
+    tokeniser, module = _built(prepared)  # before the run folder is touched
     lease = _take_folder(prepared)
     prepared = _settled(prepared)
     if rank() == 0:
@@ -67,12 +66,25 @@ def run_attempt(prepared: Prepared) -> int:
     barrier()
     folder.start_log(rank())
     heart = _start_heartbeat(prepared, lease)
-    tokeniser = ReportTokeniser(prepared.tokenizer, config.data.report)
-    module = build_module(config, prepared.packed, tokeniser)
     optimizer = build_optimizer(module, config.optimizer, offload=config.zero.offload == "cpu")
     engine = build_engine(accelerator, module, optimizer, accumulation=config.train.accumulation)
     state = _restore(engine, prepared)
-    return _train(engine, state, prepared, tokeniser, lease, heart)
+    return _train(Attempt(engine, prepared, tokeniser, lease, heart), state)
+
+
+def _built(prepared: Prepared) -> tuple[ReportTokeniser, PretrainModule]:
+    """Collective. Build tokeniser and root module; what one rank cannot open is one message of all."""
+    fault: str | None = None
+    try:
+        tokeniser = ReportTokeniser(prepared.tokenizer, prepared.config.data.report)
+        module = build_module(prepared.config, prepared.packed, tokeniser)
+    except MsvlError as error:
+        fault = str(error)
+    if message := first_message(fault):
+        agreed = CheckpointError(message)
+        agreed.agreed = True
+        raise agreed
+    return tokeniser, module
 
 
 def _take_folder(prepared: Prepared) -> Lease:
@@ -155,49 +167,33 @@ def _restore(engine: Engine, prepared: Prepared) -> TrainState:
     return checkpoint.load(engine, prepared.checkpoint) if prepared.checkpoint else state
 
 
-def _train(
-    engine: Engine, state: TrainState, prepared: Prepared, tokeniser: ReportTokeniser, lease: Lease, heart: Heartbeat
-) -> int:
-    config, folder = prepared.config, prepared.folder
+def _train(attempt: Attempt, state: TrainState) -> int:
+    prepared, config = attempt.prepared, attempt.prepared.config
     stop = StopRequest()
     stop.install()  # until here a signal just ends the process: there is nothing to save, and a rank may wait for another
-    observers = _observers(engine, state, prepared, tokeniser, lease)
-    saver = _build_saver(engine, prepared, tokeniser, lease)
-    validator = Validator(config, prepared.packed, tokeniser, engine)
-    plan = prepared.data.plan
-    fills = FillLog(folder.path, samples=plan.samples, max_share=config.data.max_bad_share)
-    bad_batches = BadBatches(config.bad_batch, folder.path)
+    observers = build_observers(attempt, state)
+    saver = build_saver(attempt)
+    validator = Validator(config, prepared.packed, attempt.tokeniser, attempt.engine)
+    fills = FillLog(prepared.folder.path, samples=prepared.data.plan.samples, max_share=config.data.max_bad_share)
+    bad_batches = BadBatches(config.bad_batch, prepared.folder.path)
     hooks = Hooks(
         observers=observers,
         judge=validator.judge,
-        guard=Guard(lease=lease, stop=stop, fills=fills, bad_batches=bad_batches, saver=saver),
-        roll_back=lambda: _roll_back(engine, saver, folder.checkpoints),
+        guard=Guard(lease=attempt.lease, stop=stop, fills=fills, bad_batches=bad_batches, saver=saver),
+        roll_back=lambda: _roll_back(attempt.engine, saver, prepared.folder.checkpoints),
         save=lambda state: saver.save(_with_data(state, prepared, fills)),
         saver=saver,
-        heart=heart,
+        heart=attempt.heart,
     )
-    stored = None
-    if config.data.token_ids == "stored":
-        stored = tokens_of_run(prepared.data.sets, config.data.train_split, tokeniser, config.data.report)
-    batches = training_batches(
-        plan,
-        config.data,
-        tokeniser,
-        Share(config.train.global_batch, rank(), world_size()),
-        start_step=state.step,
-        fills=dict(fills.known),
-        stored=stored,
-        note=heart.reading if config.train.watchdog_minutes else None,
-    )
+    batches = _batches(attempt, state.step, fills)
     reason = "failed"
     try:
-        state = train(engine, batches, state, config, hooks=hooks)
+        state = train(attempt.engine, batches, state, config, hooks=hooks)
         reason = "finished" if state.step == config.train.steps else f"stopped by {stop.name or 'another rank'}"
     except SupersededError:
-        folder.stop_log()
-        observers = [
-            one for one in observers if not isinstance(one, WandbWriter)
-        ]  # its end would send what it still holds
+        prepared.folder.stop_log()
+        # W&B's end would send what it still holds, and the run there is the newer attempt's.
+        observers = [one for one in observers if not isinstance(one, WandbWriter)]
         raise
     except MsvlError as error:
         reason = f"failed: {error}"
@@ -205,88 +201,40 @@ def _train(
             saver.finish()  # all ranks are here: what was being saved need not be lost
         raise
     finally:
-        if (
-            heart.told_to_leave()
-        ):  # the watchdog has said why, and what failed here failed because other ranks have left
-            os._exit(REQUEUE)
-        saver.close()
-        for observer in observers:
-            observer.close()
-        if rank() == 0 and not lease.lost():
-            folder.end_attempt(lease.number, reason)
+        _close(attempt, saver, observers, reason)
     if rank() == 0:
         say_end(state, prepared, reason)
     return 0
 
 
-def _observers(
-    engine: Engine, state: TrainState, prepared: Prepared, tokeniser: ReportTokeniser, lease: Lease
-) -> list[Observer]:
-    if rank() != 0:
-        return []
-    config, folder = prepared.config, prepared.folder
-    described = engine.deepspeed.module.model.config
-    facts = engine.facts() | {
-        "parameters": sum(getattr(p, "ds_numel", p.numel()) for p in engine.deepspeed.module.parameters()),
-        "image_encoder": _size(config.model.image.family, described.image_network),
-        "text_encoder": _size(config.model.text.family, described.text_network),
-        "threads_per_rank": torch.get_num_threads(),
-        "data_fingerprint": prepared.packed.fingerprint,
-        "unigram_entropy": round(
-            unigram_entropy(prepared.packed.split(config.data.train_split), tokeniser, config.data.report), 4
-        ),
-    }
-    folder.begin_attempt(config, lease.number, facts=facts, resumed_at=state.step)
-    sys.stderr.write(first_screen(prepared, facts, state))
-    sys.stderr.flush()
-    observers: list[Observer] = [
-        JsonlWriter(folder.metrics, lease.number),
-        CollapseWatch(),
-        SkippedSteps(engine.skipped_steps),
-    ]
-    if config.wandb.enabled:
-        observers.append(
-            WandbWriter(
-                folder.path,
-                project=config.wandb.project,
-                entity=config.wandb.entity,
-                name=config.run.name,
-                config=config.model_dump(mode="json", by_alias=True) | {"facts": facts},
-                resumed_at=state.step,
-            )
-        )
-    observers.append(ProgressBar(state.step, config.train.steps))
-    return observers
-
-
-def _size(family: str, network: dict[str, Any]) -> str:
-    """Return 'vit 768x12': what was built, published weights included."""
-    return f"{family} {network['hidden_size']}x{network['num_hidden_layers']}"
-
-
-def _build_saver(engine: Engine, prepared: Prepared, tokeniser: ReportTokeniser, lease: Lease) -> Saver:
-    config = prepared.config
-
-    def export(weights: dict[str, torch.Tensor], target: Path) -> None:
-        prefix = "model."
-        own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-        save_exported(
-            target,
-            config=engine.deepspeed.module.model.config,
-            state_dict=own,
-            tokeniser=tokeniser,
-            data=config.data,
-            sources=[{"name": packed.name, "licence": packed.licence} for packed in prepared.data.sets],
-        )
-
-    return Saver(
-        engine,
-        prepared.folder.checkpoints,
-        lease,
-        export=export,
-        retention=Retention(config.train.keep, config.train.keep_best, config.validation.best_metric),
-        background=config.train.background_saves,
+def _batches(attempt: Attempt, start_step: int, fills: FillLog) -> Iterator[Batch]:
+    """Return this rank's share of every batch from the step after `start_step` on."""
+    prepared, data = attempt.prepared, attempt.prepared.config.data
+    stored = None
+    if data.token_ids == "stored":
+        stored = tokens_of_run(prepared.data.sets, data.train_split, attempt.tokeniser, data.report)
+    return training_batches(
+        prepared.data.plan,
+        data,
+        attempt.tokeniser,
+        Share(prepared.config.train.global_batch, rank(), world_size()),
+        start_step=start_step,
+        fills=dict(fills.known),
+        stored=stored,
+        note=attempt.heart.reading if prepared.config.train.watchdog_minutes else None,
     )
+
+
+def _close(attempt: Attempt, saver: Saver, observers: list[Observer], reason: str) -> None:
+    """Let go of everything, whatever ended the training."""
+    if attempt.heart.told_to_leave():
+        # The watchdog has said why, and what failed here failed because other ranks have left.
+        os._exit(REQUEUE)
+    saver.close()
+    for observer in observers:
+        observer.close()
+    if rank() == 0 and not attempt.lease.lost():
+        attempt.prepared.folder.end_attempt(attempt.lease.number, reason)
 
 
 def _with_data(state: TrainState, prepared: Prepared, fills: FillLog) -> TrainState:

@@ -44,6 +44,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_two_forms_of_one_collection_in_a_mix_are_told(
+    tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = shutil.copytree(tiny, tmp_path / "other")
+    mixed = config(tiny, mix={str(tiny): 1.0, str(other): 1.0})
+    TrainingData.open(mixed, 0)
+    assert "cut from one collection" not in caplog.text, "a copy of the same source"
+    manifest = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps(manifest | {"name": "tiny-dicom"}))
+    TrainingData.open(mixed, 0)
+    assert f"{tiny} (tiny) and {other} (tiny-dicom) are cut from one collection" in caplog.text
+
+
 def config(path: Path, **changes: object) -> DataConfig:
     report = ReportConfig(max_tokens=24, max_sentences=4, sentence_sampling="shuffle")
     return DataConfig(path=str(path), image_size=16, workers=0, report=report, **changes)

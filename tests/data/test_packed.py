@@ -92,7 +92,7 @@ def test_format_one_is_refused_with_the_cure(studies: Path, tmp_path: Path) -> N
     shutil.copytree(studies, copy)
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
-    with pytest.raises(DataError, match=r"has format 1, this msvl reads 2: pack the source again$"):
+    with pytest.raises(DataError, match=r"has format 1, this msvl reads 3: pack the source again$"):
         PackedSet.open(copy)
 
 

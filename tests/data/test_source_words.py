@@ -20,7 +20,8 @@ from msvl.data.view_names import choose_views, parse_views, view_group, view_nam
         ("AP_horizontal", "frontal"), ("Frontal", "frontal"), ("LL", "lateral"), ("LATERAL", "lateral"), ("L", "lateral"),
         ("left lateral", "lateral"), ("RL", "lateral"), ("LARGE  LATERAL", "lateral"), ("LAO", "other"), ("AP AXIAL", "other"),
         ("XTABLE LATERAL", "other"), ("PA LLD", "other"), ("SWIMMERS", "other"), ("COSTAL", "other"), ("", "unknown"),
-        ("UNKNOWN", "unknown"), ("N/A", "unknown"),
+        ("UNKNOWN", "unknown"), ("N/A", "unknown"), ("LPO", "other"), ("RAO", "other"), ("RPO", "other"), ("AP LLD", "other"),
+        ("AP RLD", "other"), ("PA RLD", "other"), ("L5 S1", "other"), ("EXCLUDE", "other"), ("POSTEROANTERIOR", "frontal"),
     ],
 )  # fmt: skip
 def test_views(words: str, group: str) -> None:

@@ -236,6 +236,24 @@ def test_a_text_that_could_not_be_read_is_read_anew(studies: Path) -> None:
         assert not one.fills
 
 
+@pytest.mark.evidence(
+    "A text that is damaged after its ids were made is skipped and named, as where texts are read", how="cpu"
+)
+def test_a_text_damaged_after_its_ids_were_made_is_named(studies: Path) -> None:
+    config = DataConfig(path=str(studies), image_size=16, workers=0, images="all", max_bad_share=0.5)
+    store = stored_tokens(source_of(studies, config.report), workers=1)
+    damage_text(studies, 4)
+    assert store.readings[0].has(4)
+    dirty = list(stream(config, [store], tokenizer=studies / "tokenizer"))
+    faults = {fault for batch in dirty for fill in batch.fills for fault in fill.faults}
+    assert {fault.key for fault in faults} == {PackedSet.open(studies).split("train").key(4)}
+    assert {fault.reason for fault in faults} == {
+        "the bytes of its text are not those that were packed (CRC-32 differs)"
+    }
+    for one, other in zip(dirty, stream(config, None, tokenizer=studies / "tokenizer"), strict=True):
+        assert_equal(one, other)
+
+
 def test_several_processes_write_the_same_bytes(studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = source_of(studies, report_of(unit="word"))
     make_tokens.write_tokens(source, tmp_path / "one", workers=1, progress=False)
@@ -306,6 +324,7 @@ TEXTS = (
     "IMPRESSION: 1. Mass, likely malignant.\n2. No pneumothorax",
     "XXXX. Heart size is normal ___ and the lungs are clear. Abnormality ..\n\nFinal line without a stop",
     "WET READ: none.\nFINDINGS AND IMPRESSION: Ünïcode naïve \u2022 Größe normal. e.g. small-bore tube's tip in place.",
+    "IMPRESSION: Small effusion. This report has been anonymized. All dates are offset from the actual dates.",
 )
 
 
@@ -316,6 +335,6 @@ def test_the_version_of_the_text_code_is_raised_when_its_results_change() -> Non
         for alone in (False, True)
     ]
     digest = hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
-    assert (TEXT_VERSION, digest) == (1, "d7682574ad9bfe42"), (
+    assert (TEXT_VERSION, digest) == (2, "dcd60d6f308cf786"), (
         "raise TEXT_VERSION: stored token ids must not outlive this change"
     )

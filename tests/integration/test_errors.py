@@ -39,6 +39,11 @@ def config(tiny_set: Path, tmp_path: Path) -> Path:
         (["data.path=nowhere/phantom"], ["nowhere/phantom is no packed set", "msvl data pack phantom"]),
         (["data.train_split=tarin"], ["'tarin' has no samples", "train (", "val ("]),
         (["validation.best_metric=auc"], ["validation.best_metric", "'auc'", "retrieval.report_r5"]),
+        (["model.text.weights=./nowhere"], ["model.text.weights", "'./nowhere'", "no such folder"]),
+        (
+            ["objectives.custom.mine.class=nosuch.mod:Loss"],
+            ["objectives.custom", "nosuch.mod:Loss", "cannot be imported"],
+        ),
         (["train.micro_batch=3"], ["train.micro_batch 3 does not divide the 8 pairs per rank", "use 2 or 4"]),
     ],
 )
@@ -89,6 +94,22 @@ def test_truncated_and_vanished_shards_are_named(config: Path, tiny_set: Path, t
     one_message(execute(words), str(shard), "instead of")
     shard.unlink()
     one_message(execute(words), str(shard), "is missing")
+
+
+@pytest.mark.ranks
+def test_weights_that_cannot_be_loaded_are_one_message_of_all_ranks(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    words = [*MSVL, "train", str(config), "--ranks", "2", f"model.text.weights={tmp_path / 'empty'}"]
+    one_message(
+        execute(words), f"msvl: no tokenizer could be loaded from '{tmp_path / 'empty'}'", "name a local folder"
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_offline_weights_that_were_not_fetched(config: Path, tmp_path: Path) -> None:
+    line = [*TRAIN, "--config", str(config), "model.text.weights=some/model"]
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    one_message(execute(line, environment=offline), "model.text.weights", "some/model", "msvl fetch")
 
 
 @pytest.mark.ranks

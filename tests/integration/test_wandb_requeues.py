@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
+import wandb
 
 from msvl.monitoring.wandb_file import history
 from msvl.monitoring.writers import read_metrics
@@ -27,6 +29,8 @@ def test_every_step_is_one_row(tiny_set: Path, tmp_path: Path) -> None:
         tmp_path / "run.yaml", data=tiny_set, runs=tmp_path, name="r", wandb={"enabled": True},
         train={"steps": STEPS, "save_every": SAVE_EVERY, "background_saves": False}, validation={"every": JUDGE_EVERY, "samples": 4},
     )  # fmt: skip
+    wandb.setup()  # as in a notebook or an agent: a parent with a service of its own, which outlives the killed attempts
+    assert "WANDB_SERVICE" in os.environ
     run, offline = tmp_path / "r", {"WANDB_MODE": "offline"}
     for number, forward in enumerate(KILLED_AT):
         trace = tmp_path / f"trace-{number}"

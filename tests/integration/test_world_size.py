@@ -14,7 +14,7 @@ CASES = {"two-ranks": (2, 8), "four-ranks": (4, 4), "two-micro-batches": (1, 8),
 
 
 def trained(data: Path, runs: Path, name: str, *, ranks: int, micro: int) -> list[tuple[int, dict[str, float], int]]:
-    train = {"steps": STEPS, "global_batch": 16, "micro_batch": micro, "check_collectives": False}
+    train = {"steps": STEPS, "global_batch": 16, "micro_batch": micro}
     config = tiny_config(
         runs / f"{name}.yaml", data=data, runs=runs, name=name, train=train, optimizer={"lr": 5e-4, "warmup_steps": 5},
     )  # fmt: skip

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from launch.attempt import given_up, judge
+from launch.attempt import TrainingJob, given_up, judge
+from launch.cluster import Cluster
+from launch.preflight import write_report
+from launch.rendezvous import Rendezvous
 from launch.restarts import LOST, Restarts, newest_step
 from launch.signals import Signals
 from msvl.training.finished import MARKER, step_folder
@@ -108,3 +114,25 @@ def test_newest_step_counts_finished_checkpoints_only(tmp_path: Path) -> None:
     run = run_at(tmp_path, 40)
     step_folder(run / "checkpoints", 80).mkdir()
     assert newest_step(run) == 40
+
+
+class Hanging(TrainingJob):
+    """A job whose pre-flight never ends on one of its nodes."""
+
+    def srun(self, words: Sequence[str], nodes: int, tasks: int, output: object = None) -> subprocess.Popen[bytes]:
+        write_report(Path(self.run), "n1", [])
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+
+
+def test_a_node_that_hangs_in_the_pre_flight_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setattr("launch.attempt.PREFLIGHT_SECONDS", 0.3)
+    ended: list[str] = []
+    monkeypatch.setattr("launch.attempt.scontrol.end_steps", ended.append)
+    cluster = Cluster.model_validate({"partition": "p", "ranks_per_node": 1})
+    job = Hanging(str(tmp_path / "reports"), "c.yaml", "code", "0", STEPS, cluster)
+    began = time.monotonic()
+    silent = job.check_nodes(tmp_path / "reports", "c.yaml", ["n1", "n2"], Rendezvous("n1", 12345), Signals())
+    assert silent == ["n2"]
+    assert time.monotonic() - began < 20
+    assert ended == ["17"], "a killed srun leaves its tasks alone, so Slurm ends them"

@@ -43,6 +43,20 @@ def test_one_task_per_rank_becomes_a_rank() -> None:
     assert command(arguments, 1, "python")[-3:] == ["--config", "c", "--resume"]
 
 
+@pytest.mark.parametrize("start", ["accelerate", "srun"])
+def test_other_words_take_the_place_of_a_training_and_run_from_the_snapshot(start: str) -> None:
+    arguments = build_parser().parse_args(
+        [*WORDS, "--nodes", "2", "--start", start, "--", "-m", "some.module", "--flag", "1"]
+    )
+    line = command(arguments, 1, "python")
+    assert line[-4:] == ["-m", "some.module", "--flag", "1"]
+    assert not any("train.py" in word for word in line)
+    given = STEP | {"SLURM_NTASKS": "2" if start == "accelerate" else "8"}
+    assert variables(arguments, given)["PYTHONSAFEPATH"] == "1"
+    plain = build_parser().parse_args([*WORDS, "--nodes", "2", "--start", start])
+    assert "PYTHONSAFEPATH" not in variables(plain, given)
+
+
 def test_a_step_of_another_size_is_refused() -> None:
     arguments = build_parser().parse_args([*WORDS, "--nodes", "2", "--start", "accelerate"])
     with pytest.raises(ClusterError, match="the step has 1 tasks instead of 2"):

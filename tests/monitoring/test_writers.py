@@ -59,6 +59,20 @@ def test_a_loss_at_chance_is_said_in_words(caplog: pytest.LogCaptureFixture) -> 
     assert "likely causes" in caplog.text
 
 
+def test_a_loss_above_chance_that_still_falls_is_no_collapse() -> None:
+    watch = CollapseWatch(patience=3)
+    for step in range(1, 10):
+        watch.after_step(report(step, 12.75 - 0.3 * step, global_chance=8.317))
+    assert not watch.collapsed
+
+
+def test_a_cross_sample_term_at_chance_is_said_too() -> None:
+    watch = CollapseWatch(patience=3)
+    for step in range(1, 7):
+        watch.after_step(report(step, cross_sample_image=3.46, cross_sample_text=1.2, cross_sample_chance=3.466))
+    assert watch.collapsed == {"cross-sample image"}
+
+
 def test_updates_that_were_left_out_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
     watch = SkippedSteps(2)
     with caplog.at_level(logging.WARNING, logger="msvl"):

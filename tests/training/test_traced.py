@@ -18,7 +18,8 @@ from msvl.config.load import check_config, load_config
 from msvl.data.batch import Batch
 from msvl.objectives.parts import differentiable, with_differentiable
 from msvl.training.config import PretrainConfig
-from msvl.training.gradcheck.own import build_module, made_up_batch, shrink
+from msvl.training.gradcheck.own import build_module, made_up_batch
+from msvl.training.gradcheck.sizes import shrink
 from msvl.training.module import PretrainModule
 from tests.helpers.runs import ROOT
 

@@ -8,8 +8,9 @@ from itertools import combinations
 
 import numpy as np
 
+from msvl.data.leaks.confirm import confirm
 from msvl.data.leaks.group import NOTHING, Argument, Group
-from msvl.data.leaks.near import NONE, Nearest, find_nearest
+from msvl.data.leaks.near import find_pairs
 
 WITHIN_SET = (("train", "val"), ("train", "test"), ("val", "test"))
 ACROSS_SETS = (("train", "val"), ("train", "test"), ("val", "train"), ("test", "train"))
@@ -41,6 +42,8 @@ class Overlap:
     """Different images that both have, by hash of the pixels or by name."""
     near: int | None
     """Images of the second that are near-duplicates of one of the first, beyond those in `images`."""
+    candidates: int
+    """Of these, images whose picture, or its partner's, could not be read again: near by their fingerprints alone."""
     texts: int | None
     """Different texts that both have: reported, no leak."""
     reached: int
@@ -58,7 +61,23 @@ class Overlap:
         return bool(self.patients or self.images or self.near)
 
 
-Search = Callable[[np.ndarray, np.ndarray], Nearest]
+@dataclass(frozen=True)
+class NearPairs:
+    """Pairs of rows of two groups whose images are near-duplicates."""
+
+    rows: np.ndarray
+    """[k, 2] int64"""
+    unread: np.ndarray
+    """[k] bool: near by their fingerprints alone."""
+
+    def part(self, first: slice, second: slice) -> NearPairs:
+        """Return those of a stretch of either group, by their rows there."""
+        one, other = self.rows.T
+        inside = (one >= first.start) & (one < first.stop) & (other >= second.start) & (other < second.stop)
+        return NearPairs(self.rows[inside] - [first.start, second.start], self.unread[inside])
+
+
+Search = Callable[[Group, Group], NearPairs | None]
 
 
 def compare_all(arguments: Sequence[Argument], *, within: int, progress: bool = False) -> list[Overlap]:
@@ -70,8 +89,12 @@ def compare_all(arguments: Sequence[Argument], *, within: int, progress: bool = 
         progress: Whether to show bars.
     """
 
-    def search(first: np.ndarray, second: np.ndarray) -> Nearest:
-        return find_nearest(first, second, within=within, progress=progress)
+    def search(first: Group, second: Group) -> NearPairs | None:
+        if first.prints is None or second.prints is None:
+            return None
+        pairs = find_pairs(first.prints, second.prints, within=within, progress=progress)
+        kept, unread = confirm(pairs, first, second, progress=progress)
+        return NearPairs(pairs[kept], unread[kept])
 
     found: list[Overlap] = []
     for argument in arguments:
@@ -79,7 +102,8 @@ def compare_all(arguments: Sequence[Argument], *, within: int, progress: bool = 
         for one, other in WITHIN_SET:
             if one in splits and other in splits:
                 sides = Side(argument.title, one), Side(argument.title, other)
-                found.append(_overlap(sides, splits[one], splits[other], (argument, argument), search))
+                near = search(splits[one], splits[other])
+                found.append(_overlap(sides, splits[one], splits[other], (argument, argument), near))
     for first, second in combinations(arguments, 2):
         found += _across(first, second, search)
     return found
@@ -88,24 +112,25 @@ def compare_all(arguments: Sequence[Argument], *, within: int, progress: bool = 
 def _across(first: Argument, second: Argument, search: Search) -> list[Overlap]:
     """Compare two arguments as a whole, then by splits."""
     one, other = first.joined(), second.joined()
-    whole = _overlap((Side(first.title, ""), Side(second.title, "")), one, other, (first, second), search)
-    found = [whole]
-    for left in first.groups:
-        for right in second.groups:
+    near = search(one, other)
+    found = [_overlap((Side(first.title, ""), Side(second.title, "")), one, other, (first, second), near)]
+    for left, rows in zip(first.groups, _stretches(first.groups), strict=True):
+        for right, columns in zip(second.groups, _stretches(second.groups), strict=True):
             if (left.split, right.split) in ACROSS_SETS:
                 sides = Side(first.title, left.split), Side(second.title, right.split)
-                # Of a pair without anything near, no part has.
-                narrow = search if whole.near or whole.images else _nothing_near
-                found.append(_overlap(sides, left, right, (first, second), narrow))
+                part = near.part(rows, columns) if near else None
+                found.append(_overlap(sides, left, right, (first, second), part))
     return found
 
 
-def _nothing_near(first: np.ndarray, second: np.ndarray) -> Nearest:
-    return Nearest(np.full(len(first), NONE), np.full(len(second), NONE))
+def _stretches(groups: Sequence[Group]) -> list[slice]:
+    """Return where each group lies when they are joined."""
+    ends = np.cumsum([len(group) for group in groups]).tolist()
+    return [slice(end - len(group), end) for group, end in zip(groups, ends, strict=True)]
 
 
 def _overlap(
-    sides: tuple[Side, Side], first: Group, second: Group, owners: tuple[Argument, Argument], search: Search
+    sides: tuple[Side, Side], first: Group, second: Group, owners: tuple[Argument, Argument], near: NearPairs | None
 ) -> Overlap:
     same_kind = owners[0].kind == owners[1].kind
     people = owners[0].register.shares(owners[1].register)
@@ -123,19 +148,21 @@ def _overlap(
 
     patients = shared("patients") if people else None
     images = shared("images") if same_kind else None
-    near = None
-    if first.prints is not None and second.prints is not None:
-        nearest = search(first.prints, second.prints)
+    count, candidates = None, 0
+    if near is not None:
         equal = np.isin(second.images, first.images) & (second.images != NOTHING)
-        near = int(((nearest.second != NONE) & ~equal).sum())
-        leaking[0] |= nearest.first != NONE
-        leaking[1] |= nearest.second != NONE
+        copies = np.bincount(near.rows[:, 1], minlength=len(second)).astype(bool) & ~equal
+        seen = np.bincount(near.rows[~near.unread, 1], minlength=len(second)).astype(bool)
+        count, candidates = int(copies.sum()), int((copies & ~seen).sum())
+        leaking[0][near.rows[:, 0]] = True
+        leaking[1][near.rows[:, 1]] = True
     return Overlap(
         *sides,
         patients=patients,
         studies=shared("studies") if people else None,
         images=images,
-        near=near,
+        near=count,
+        candidates=candidates,
         texts=shared("texts") if owners[0].text_kind == owners[1].text_kind else None,
         reached=int(leaking[1].sum()),
         size=len(second),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,10 @@ from msvl.data.identity import stable_id
 
 NOTHING = 0
 """Stands for a name that is not known: never equal to another."""
+
+
+def no_detail(row: int) -> None:
+    """Return None: of lists there are no pictures."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Group:
     """[n] uint64"""
     prints: np.ndarray | None
     """[n, bytes] uint8 fingerprints for near-duplicates; all zero where an image has none. None for lists."""
+    detail: Callable[[int], np.ndarray | None] = no_detail
+    """Sample -> the detail of its picture, None where it cannot be read."""
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -74,6 +80,12 @@ class Argument:
     def joined(self) -> Group:
         """Return all samples as one group."""
         parts = self.groups
+        starts = np.cumsum([0, *map(len, parts)])
+
+        def detail(row: int) -> np.ndarray | None:
+            part = int(np.searchsorted(starts, row, side="right")) - 1
+            return parts[part].detail(row - int(starts[part]))
+
         prints = [part.prints for part in parts if part.prints is not None]
         return Group(
             split="",
@@ -83,6 +95,7 @@ class Argument:
             images=np.concatenate([part.images for part in parts]),
             texts=np.concatenate([part.texts for part in parts]),
             prints=np.concatenate(prints) if prints else None,
+            detail=detail,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from msvl.data.index import key_text
+from msvl.data.leaks.confirm import Details
 from msvl.data.leaks.group import Argument, Group, Register
 from msvl.data.leaks.set_prints import FLAT, UNREADABLE, prints_of
 from msvl.data.packed import SPLITS, PackedSet
@@ -30,6 +31,7 @@ def set_argument(packed: PackedSet, *, workers: int, progress: bool = True) -> A
                 images=prints.records["image"],
                 texts=records["text"].copy(),
                 prints=prints.records["bits"],
+                detail=Details(index),
             )
         )
         notes += _split_notes(packed, split, prints.records["state"])

@@ -22,7 +22,8 @@ def as_text(overlaps: Sequence[Overlap], arguments: Sequence[Argument]) -> str:
     shown = [item for item in overlaps if _is_main(item) or any(getattr(item, name) for name in COUNTS)]
     rows = [_cells(item) for item in shown]
     lines = _aligned([HEAD, *rows]) if rows else ["nothing to compare: one list or set without splits"]
-    lines += ["", *notes(arguments), *(_sentence(item) for item in overlaps if item.leaks and _is_main(item))]
+    leaks = (_sentence(item) for item in overlaps if item.leaks and _is_main(item))
+    lines += ["", *notes(arguments), *leaks, *_candidates(overlaps)]
     if any(item.leaks for item in overlaps):
         lines.append(
             "--out FILE lists the samples; `msvl data forget SET KEY...` takes them out of a packed set. Shared texts are no "
@@ -43,6 +44,7 @@ def as_json(overlaps: Sequence[Overlap], arguments: Sequence[Argument]) -> dict[
                 "first": {"path": item.first.title, "split": item.first.split or None},
                 "second": {"path": item.second.title, "split": item.second.split or None},
                 **{name: getattr(item, name) for name in COUNTS},
+                "candidates": item.candidates,
                 "reached": item.reached,
                 "images_of_second": item.size,
                 "leak": item.leaks,
@@ -123,6 +125,16 @@ def _sentence(item: Overlap) -> str:
         if value
     ]
     return f"LEAK: {item.first} and {item.second} share {', '.join(parts)}"
+
+
+def _candidates(overlaps: Sequence[Overlap]) -> list[str]:
+    """Return what must be said of near-duplicates that nobody has looked at."""
+    return [
+        f"{item.candidates:,} near-duplicates of {item.first} and {item.second} are candidates: their images could not be read "
+        "again to be compared in detail; see `msvl data verify`"
+        for item in overlaps
+        if item.candidates and _is_main(item)
+    ]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

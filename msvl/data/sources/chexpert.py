@@ -83,7 +83,7 @@ class CheXpertSource:
             where = place(path, number)
             name = re.search(r"test/(patient\d{5})/(study\d+)/?$", row["Study"])
             if not name:
-                raise DataError(f"{where}: Study is not .../test/patient64741/study1")
+                raise DataError(f"{where}: Study is not .../test/patient64741/study1; download the table again")
             study = self._root / folders.get(name[1], f"test/{name[1]}") / name[2]
             images = sorted(study.glob("view*_*.jpg"))
             if not images:
@@ -100,11 +100,14 @@ class CheXpertSource:
 def _listed(row: dict[str, str], where: str, folders: dict[str, str]) -> tuple[str, Entry]:
     tail = TAIL.search(row["Path"])
     if not tail:
-        raise DataError(f"{where}: Path is not .../train/patient00001/study1/view1_frontal.jpg")
+        raise DataError(
+            f"{where}: Path is not .../train/patient00001/study1/view1_frontal.jpg; download the table again"
+        )
     split, patient, study, image, kind = tail.groups()
     if view_group(row["Frontal/Lateral"]) != kind:
         raise DataError(
-            f"{where}: Frontal/Lateral is {shown_cell(row['Frontal/Lateral'])} and the file is called {image}.jpg"
+            f"{where}: Frontal/Lateral is {shown_cell(row['Frontal/Lateral'])} and the file is called {image}.jpg; download the "
+            "table again"
         )
     # 32 rows of frontal images say LL or RL.
     view = row["AP/PA"] if view_group(row["AP/PA"]) == kind else kind

@@ -113,7 +113,9 @@ def _listed(
 ) -> tuple[str, Entry]:  # fmt: skip
     tail = TAIL.search(row["path_to_image"])
     if not tail:
-        raise DataError(f"{where}: path_to_image is not train/patient00001/study1/view1_frontal.jpg")
+        raise DataError(
+            f"{where}: path_to_image is not train/patient00001/study1/view1_frontal.jpg; download the table again"
+        )
     if row["split"] not in SPLITS:
         raise DataError(f"{where}: split {shown_cell(row['split'])}; expected {' or '.join(SPLITS)}")
     if not row["deid_patient_id"]:
@@ -136,12 +138,12 @@ def _listed(
 
 
 def report_of(row: Mapping[str, str]) -> str:
-    """Return the report made of the shipped sections, or as a whole where neither findings, impression nor summary is filled.
+    """Return the report made of the shipped sections, or as a whole where neither findings nor impression is filled.
 
-    The accession number and the closing boilerplate, which are in the whole report, are left out with the other columns.
+    The accession number, which is in the whole report, is left out with the other columns.
     """
     texts = {name: _text(row[f"section_{name}"]) for name in SECTIONS}
-    if not (texts["findings"] or texts["impression"] or texts["summary"]):
+    if not (texts["findings"] or texts["impression"]):
         return _text(row["report"])
     return "\n\n".join(f"{name.replace('_', ' ').upper()}: {text}" for name, text in texts.items() if text)
 
@@ -192,7 +194,9 @@ def _labelled(line: str, where: str) -> tuple[str, dict[str, int | None]]:
             f"{where}: expected one JSON object with path_to_image and 14 findings per line ({type(error).__name__} {error})"
         ) from error
     if not tail:
-        raise DataError(f"{where}: path_to_image is not train/patient00001/study1/view1_frontal.jpg")
+        raise DataError(
+            f"{where}: path_to_image is not train/patient00001/study1/view1_frontal.jpg; download the file again"
+        )
     wrong = [name for name, state in states.items() if state not in (None, 1, 0, -1)]
     if wrong:
         raise DataError(f"{where}: label {shown_cell(str(states[wrong[0]]))} of {wrong[0]}; expected 1, 0, -1 or null")

@@ -204,7 +204,10 @@ def study_time(date: str, time: str, where: str) -> float:
     try:
         return float(date) * 1e6 + (float(time) if time else 0.0)
     except ValueError:
-        raise DataError(f"{where}: StudyDate or StudyTime is no date and time as YYYYMMDD and HHMMSS") from None
+        raise DataError(
+            f"{where}: StudyDate or StudyTime is no date and time as YYYYMMDD and HHMMSS; a spreadsheet may have changed it: "
+            "download the table again"
+        ) from None
 
 
 def check_ids(row: Mapping[str, str], where: str) -> None:

@@ -128,18 +128,21 @@ def _entry(path: str, annotations: list[Annotation]) -> Entry:
 
 def _check(annotation: Annotation) -> None:
     if not _PATH.fullmatch(annotation.path):
-        raise DataError(f"{annotation.where}: its path is not files/p10/p10000032/s50414267/DICOM_ID.jpg")
+        raise DataError(
+            f"{annotation.where}: its path is not files/p10/p10000032/s50414267/DICOM_ID.jpg; download the file again"
+        )
     if annotation.category not in CATEGORIES:
         raise DataError(
             f"{annotation.where}: category {shown_cell(annotation.category)}; expected {', '.join(CATEGORIES)}"
         )
     if not annotation.phrase:
-        raise DataError(f"{annotation.where}: its phrase is empty")
+        raise DataError(f"{annotation.where}: its phrase is empty; download the file again")
     x, y, w, h = annotation.box
     height, width = annotation.size
     if not (w > 0 and h > 0 and x >= 0 and y >= 0 and x + w <= width + 1 and y + h <= height + 1):
         raise DataError(
-            f"{annotation.where}: the box x {x:g}, y {y:g}, w {w:g}, h {h:g} is not inside {width} x {height} px"
+            f"{annotation.where}: the box x {x:g}, y {y:g}, w {w:g}, h {h:g} is not inside {width} x {height} px; download "
+            "the file again"
         )
 
 

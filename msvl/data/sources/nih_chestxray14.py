@@ -135,7 +135,9 @@ def patient_of(image: str, where: str) -> str:
     """Return the patient id of 8 digits that an Image Index `00000001_000.png` begins with. Raises DataError."""
     patient, underscore, _ = image.partition("_")
     if not (underscore and patient.isdigit() and len(patient) == 8 and image.endswith(".png")):
-        raise DataError(f"{where}: Image Index is not 00000001_000.png; a spreadsheet may have changed it")
+        raise DataError(
+            f"{where}: Image Index is not 00000001_000.png; a spreadsheet may have changed it: download the table again"
+        )
     return patient
 
 

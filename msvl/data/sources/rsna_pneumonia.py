@@ -191,7 +191,9 @@ def _read_boxes(path: Path) -> dict[str, tuple[str, list[Box]]]:
         try:
             x, y, w, h = (float(cell) for cell in cells)
         except ValueError as error:
-            raise DataError(f"{where}: Target is 1 and x, y, width, height are no four numbers") from error
+            raise DataError(
+                f"{where}: Target is 1 and x, y, width, height are no four numbers; download the table again"
+            ) from error
         if not (x >= 0 and y >= 0 and w > 0 and h > 0):
             raise DataError(f"{where}: the box has no place in an image; download the table again")
         boxes.append(Box("lung opacity", x, y, w, h, PNEUMONIA))

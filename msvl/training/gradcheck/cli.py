@@ -95,8 +95,9 @@ def _own(arguments: argparse.Namespace) -> tuple[Any, Path | None]:
     from msvl.config.load import load_config
     from msvl.training.config import PretrainConfig
     from msvl.training.gradcheck.compare import compare
-    from msvl.training.gradcheck.own import PAIRS_PER_RANK, measure, parameter_groups, shrink
+    from msvl.training.gradcheck.own import PAIRS_PER_RANK, measure, parameter_groups
     from msvl.training.gradcheck.processes import run_processes
+    from msvl.training.gradcheck.sizes import shrink
 
     config = load_config(arguments.config, arguments.overrides, PretrainConfig)
     tree = config.model_dump(mode="json", by_alias=True)

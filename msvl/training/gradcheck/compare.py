@@ -111,16 +111,18 @@ class Verdict:
         )
 
 
-def compare(one: Measured, many: Measured, *, ranks: int, tolerance: float, groups: dict[str, str]) -> Verdict:
+def compare(
+    one: Measured, many: Measured, *, ranks: int, tolerance: float, groups: dict[str, str], floor: float = 1e-6
+) -> Verdict:
     """Compare, group by group.
 
     Args:
         one: Of one process.
         many: Of N ranks.
         ranks: N.
-        tolerance: Relative, of values and of the gradients of a group; 1e-6 of the whole gradient comes on top, for
-            parameters whose true gradient is zero.
+        tolerance: Relative, of values and of the gradients of a group.
         groups: Parameter -> group, in the order of the table.
+        floor: This share of the whole gradient comes on top, for parameters whose true gradient is zero.
     """
     lines = []
     for loss, gradients in one.gradients.items():
@@ -139,7 +141,7 @@ def compare(one: Measured, many: Measured, *, ranks: int, tolerance: float, grou
                     ratio=float(found @ true) / norm**2 if norm else float("inf"),
                     difference=gap / norm if norm else float("inf"),
                     cosine=float(found @ true) / (norm * found.norm().item()) if norm and found.any() else 0.0,
-                    right=gap <= tolerance * norm + 1e-6 * whole,
+                    right=gap <= tolerance * norm + floor * whole,
                 )
             )
     values = {name: (one.losses[name], many.losses[name]) for name in one.losses}

@@ -20,17 +20,6 @@ from msvl.training.module import PretrainModule
 
 PAIRS_PER_RANK = 2
 
-SHRUNK: dict[str, Any] = {
-    "data": {"image_size": 64},
-    "model": {
-        "channels": 32,
-        "image": {"weights": None, "width": 64, "depth": 1, "heads": 2, "mlp_width": 64,
-                  "decoder": {"width": 16, "depth": 1, "heads": 2}},
-        "text": {"weights": None, "width": 32, "depth": 1, "heads": 2, "mlp_width": 32},
-    },
-}  # fmt: skip
-"""What `--shrink` changes: sizes, never the objectives."""
-
 
 class _Vocabulary:
     """What a model asks of a tokenizer, without text."""
@@ -51,14 +40,6 @@ def parameter_groups(names: list[str]) -> dict[str, str]:
     return groups
 
 
-def shrink(tree: dict[str, Any], changes: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the configuration with the sizes of SHRUNK."""
-    result = dict(tree)
-    for key, value in (SHRUNK if changes is None else changes).items():
-        result[key] = shrink(result.get(key) or {}, value) if isinstance(value, dict) else value
-    return result
-
-
 def measure(tree: dict[str, Any], pairs: int, broken: str | None) -> Measured:
     """Collective. Return losses and averaged gradients of this world's share of the made-up batch.
 
@@ -70,21 +51,25 @@ def measure(tree: dict[str, Any], pairs: int, broken: str | None) -> Measured:
     config = check_config(tree, PretrainConfig, where="gradcheck")
     module = build_module(config)
     rows = torch.arange(rank(), pairs, world_size())
-    share = _rows(made_up_batch(config, pairs), rows)
-    gradients: dict[str, dict[str, Tensor]] = {}
-    losses: dict[str, float] = {}
+    share = rows_of(made_up_batch(config, pairs), rows)
     with mistake(broken if world_size() > 1 else None):
-        values = module(share)
-        names = [name for name in (*module.objectives.weights, "total") if values[name].requires_grad]
-        found = {}
-        for name in names:
-            module.zero_grad()
-            values[name].backward(retain_graph=name != names[-1])
-            found[name] = {key: _gradient(parameter) for key, parameter in module.named_parameters()}
+        values, found = losses_and_gradients(module, share)
+    gradients = {name: {key: mean(one) for key, one in parts.items()} for name, parts in found.items()}
+    return Measured(losses=mean_of({name: values[name] for name in found}), gradients=gradients)
+
+
+def losses_and_gradients(
+    module: PretrainModule, batch: Batch
+) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+    """Return this rank's losses, and per loss that has a gradient {parameter: gradient}, not averaged over ranks."""
+    values = module(batch)
+    names = [name for name in (*module.objectives.weights, "total") if values[name].requires_grad]
+    found = {}
     for name in names:
-        gradients[name] = {key: mean(gradient) for key, gradient in found[name].items()}
-        losses |= mean_of({name: values[name]})
-    return Measured(losses=losses, gradients=gradients)
+        module.zero_grad()
+        values[name].backward(retain_graph=name != names[-1])
+        found[name] = {key: gradient_of(parameter) for key, parameter in module.named_parameters()}
+    return values, found
 
 
 def build_module(config: PretrainConfig) -> PretrainModule:
@@ -128,12 +113,14 @@ def made_up_batch(config: PretrainConfig, pairs: int) -> Batch:
     )
 
 
-def _rows(batch: Batch, rows: Tensor) -> Batch:
+def rows_of(batch: Batch, rows: Tensor) -> Batch:
+    """Return the pairs at these places."""
     tokens = Tokens(*(getattr(batch.tokens, name)[rows] for name in Tokens.__dataclass_fields__))
     ids = SampleIds(*(getattr(batch.ids, name)[rows] for name in SampleIds.__dataclass_fields__))
     keys = tuple(batch.keys[row] for row in rows.tolist())
     return Batch(images=batch.images[rows], tokens=tokens, ids=ids, keys=keys, step=batch.step)
 
 
-def _gradient(parameter: Tensor) -> Tensor:
+def gradient_of(parameter: Tensor) -> Tensor:
+    """Return a copy of a parameter's gradient, zero where it has none."""
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.detach().clone()

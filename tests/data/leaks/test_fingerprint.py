@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from msvl.data.leaks.fingerprint import BITS, WITHIN, fingerprint, picture_fingerprint
-from msvl.data.leaks.near import NONE, find_nearest
+from msvl.data.leaks.confirm import SAME
+from msvl.data.leaks.fingerprint import BITS, WITHIN, detail, fingerprint, picture_detail, picture_fingerprint
+from msvl.data.leaks.near import find_pairs
 from tests.data.leaks.copies import COPIES, pictures
 
 
@@ -35,12 +36,27 @@ def test_other_patients_are_far(pool: list[np.ndarray]) -> None:
     assert max(between) < BITS - 1.1 * WITHIN
 
 
+@pytest.mark.parametrize("name", COPIES)
+def test_copies_have_the_same_detail(pool: list[np.ndarray], name: str) -> None:
+    for picture in pool[:20]:
+        found = abs(picture_detail(picture) @ picture_detail(COPIES[name](picture)))
+        assert found > 1.15 * SAME, name
+
+
+def test_other_patients_have_other_detail(pool: list[np.ndarray]) -> None:
+    details = np.array([picture_detail(picture) for picture in pool])
+    between = np.abs(details @ details.T)[np.triu_indices(len(pool), 1)]
+    assert between.max() < 0.8 * SAME
+    assert np.allclose((details**2).sum(axis=1), 1, atol=1e-5)
+
+
 def test_a_stored_image_has_the_fingerprint_of_its_picture(pool: list[np.ndarray]) -> None:
     big = cv2.resize(pool[0], (900, 1000), interpolation=cv2.INTER_CUBIC)
     whole = picture_fingerprint(big)
     for ending in (".jpg", ".png"):
         data = cv2.imencode(ending, big)[1].tobytes()
         assert distance(whole, fingerprint(data)) <= BITS // 16
+        assert picture_detail(big) @ detail(data) > 0.9
 
 
 def test_bits_are_the_signs_of_the_ranks_cosine_transform(pool: list[np.ndarray]) -> None:
@@ -59,7 +75,8 @@ def test_bits_are_the_signs_of_the_ranks_cosine_transform(pool: list[np.ndarray]
 
 
 def test_an_empty_picture_has_none() -> None:
-    assert picture_fingerprint(np.full((300, 300), 17, dtype=np.uint8)) is None
+    empty = np.full((300, 300), 17, dtype=np.uint8)
+    assert picture_fingerprint(empty) is None and picture_detail(empty) is None
 
 
 def test_bytes_that_are_no_image_are_an_error() -> None:
@@ -75,10 +92,13 @@ def test_search_finds_what_a_loop_finds(monkeypatch: pytest.MonkeyPatch) -> None
     first, second = (rng.integers(0, 256, (count, 4), dtype=np.uint8) for count in (30, 20))
     second[3], second[4] = first[8], ~first[9]  # a copy, and a negative
     first[5], second[6] = 0, 0  # no fingerprints
-    found = find_nearest(first, second, within=8)
-    for own, others, distances in ((first, second, found.first), (second, first, found.second)):
-        for row, bits in enumerate(own):
-            apart = [distance(bits, other) for other in others if other.any()]
-            best = min(min(d, 32 - d) for d in apart)
-            assert distances[row] == (best if bits.any() and best <= 8 else NONE)
-    assert found.second[3] == 0 and found.second[4] == 0
+    found = find_pairs(first, second, within=8).tolist()
+    expected = []
+    for row, bits in enumerate(first):
+        for column, other in enumerate(second):
+            apart = distance(bits, other)
+            if bits.any() and other.any() and min(apart, 32 - apart) <= 8:
+                expected.append([row, column])
+    assert found == expected
+    assert [8, 3] in found and [9, 4] in found
+    assert find_pairs(first[:0], second, within=8).shape == (0, 2)

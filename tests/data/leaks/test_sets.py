@@ -9,6 +9,7 @@ import stat
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from msvl.data.images import decode_image
 from msvl.data.index import IMAGE
 from msvl.data.leaks.compare import Overlap, compare_all
 from msvl.data.leaks.fingerprint import WITHIN
-from msvl.data.leaks.group import Argument
+from msvl.data.leaks.group import Argument, no_detail
 from msvl.data.leaks.set_names import set_argument
 from msvl.data.leaks.set_prints import PRINT, prints_of
 from msvl.data.leaks.tell import as_json, as_text, notes
@@ -82,6 +83,27 @@ def test_images_of_one_set_in_another_are_found(nih: Path, rsna: Path) -> None:
     across = between(overlaps, f"{nih} train", f"{rsna} test")
     assert (across.near, across.size) == (4, 4)
     assert not between(overlaps, f"{nih} train", f"{nih} test").leaks
+
+
+@pytest.mark.evidence(
+    "Images that are near by chance are refuted by a second look; what cannot be looked at is a candidate", how="cpu"
+)
+def test_candidates_of_the_fingerprint_are_looked_at_again(nih: Path, rsna: Path) -> None:
+    first, second = read(nih, rsna)
+    whole = between(compare_all([first, second], within=WITHIN), str(nih), str(rsna))
+    assert whole.candidates == 0
+    shared = first.joined().prints[np.flatnonzero(whole.leaking_first)[0]]
+
+    def forged(**changes: Any) -> Overlap:
+        """Compare with a set all of whose images have the fingerprint of one that both sets have."""
+        groups = [replace(group, prints=np.tile(shared, (len(group), 1)), **changes) for group in second.groups]
+        overlaps = compare_all([first, replace(second, groups=tuple(groups))], within=WITHIN)
+        assert ("12 near-duplicates" in as_text(overlaps, [first, second])) == bool(changes)
+        return between(overlaps, str(nih), str(rsna))
+
+    seen, unseen = forged(), forged(detail=no_detail)
+    assert (seen.near, seen.candidates, seen.reached) == (1, 0, 1)
+    assert (unseen.near, unseen.candidates, unseen.reached) == (12, 12, 12)
 
 
 def test_patients_compare_where_keys_and_numbers_do(tmp_path: Path, pool: list[np.ndarray]) -> None:

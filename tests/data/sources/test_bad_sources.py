@@ -27,6 +27,13 @@ META, SPLIT = f"{MIMIC}/mimic-cxr-2.0.0-metadata.csv.gz", f"{MIMIC}/mimic-cxr-2.
 LABELS = f"{MIMIC}/mimic-cxr-2.0.0-chexpert.csv.gz"
 MSCXR = "ms-cxr/1.1.0/MS_CXR_Local_Alignment_v1.1.0"
 TABLE = f"{PLUS}/df_chexpert_plus_240401.csv"
+NIH, RSNA, SIIM, VIN = (
+    "ChestXray-NIHCC",
+    "rsna-pneumonia-detection-challenge",
+    "siim-acr",
+    "vindr-cxr/1.0.0/annotations",
+)
+IU, PAD = "NLMCXR_reports.tgz", "PadChest/PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
 JSONS = f"{PLUS}/chexbert_labels/report_fixed.json"
 
 
@@ -106,6 +113,11 @@ def login_page(folder: Path) -> None:
     (folder / LABELS).with_suffix("").write_text("<!DOCTYPE html><title>Log in</title>")
 
 
+def latin_reports(folder: Path) -> None:
+    for path in (folder / "mimic-cxr/2.1.0/mimic-cxr-reports").rglob("s5*.txt"):
+        path.write_bytes(path.read_bytes().replace(b"a", b"\xe4"))
+
+
 def nothing(folder: Path) -> None:
     del folder
 
@@ -123,9 +135,9 @@ CASES = [
     Bad("mimic-cxr-jpg", "a git LFS pointer", write(META, gzip.compress(b"version https://git-lfs.github.com/spec/v1\n")),
         r"metadata\.csv\.gz is a pointer of git LFS"),
     Bad("mimic-cxr-jpg", "a cut table", lambda folder: (folder / META).write_bytes((folder / META).read_bytes()[:300]),
-        r"metadata\.csv\.gz is cut short or no gzip file"),
+        r"metadata\.csv\.gz is cut short .*: download it again"),
     Bad("mimic-cxr-jpg", "a table that is not compressed", lambda f: (f / META).write_bytes(gzip.decompress((f / META).read_bytes())),
-        r"metadata\.csv\.gz is cut short or no gzip file"),
+        r"metadata\.csv\.gz is not compressed: take \.gz from its name"),
     Bad("mimic-cxr-jpg", "an empty table", write(LABELS, gzip.compress(b"")), r"chexpert\.csv\.gz is empty: download it again"),
     Bad("mimic-cxr-jpg", "a table without rows", lines(META, lambda text: text[:1]), r"metadata\.csv\.gz has a header and no rows"),
     # Headers and cells.
@@ -210,6 +222,32 @@ CASES = [
     Bad("ms-cxr", "another path", lines(f"{MSCXR}.csv", cells(2, 3, "p10/x.jpg")), r"row 2: its path is not files/p10/"),
     Bad("ms-cxr", "JSON of another kind", write(f"{MSCXR}.json", b'{"images": []}'),
         r"v1\.1\.0\.json is no annotation file of MS-CXR", ("--annotations", f"{MSCXR}.json")),
+    # The others.
+    Bad("mimic-cxr", "reports of another encoding", latin_reports, r"records cannot be used .*its report is not UTF-8: convert it"),
+    Bad("rsna-pneumonia", "boxes of another stage", lines(f"{RSNA}/stage_2_train_labels.csv", lambda text: text[:-2]),
+        r"2 patientId stand in only one of stage_2_train_labels\.csv and .*: download both again"),
+    Bad("rsna-pneumonia", "a target of 2", lines(f"{RSNA}/stage_2_train_labels.csv", cells(2, 5, "2")),
+        r"labels\.csv row 2: Target is '2'; expected 0 or 1"),
+    Bad("siim-acr", "tables of both releases", lambda f: shutil.copy(f / SIIM / "train-rle.csv", f / SIIM / "stage_2_train.csv"),
+        r"siim-acr has train-rle\.csv and stage_2_train\.csv: name one with --table"),
+    Bad("siim-acr", "no pixels of a mask", lines(f"{SIIM}/train-rle.csv", cells(2, 1, "")),
+        r"train-rle\.csv row 2: EncodedPixels is empty; expected -1"),
+    Bad("nih-chestxray14", "no list of the test split", remove(f"{NIH}/test_list.txt"),
+        r"test_list\.txt: there is no such file; the official split needs it: download it beside the table"),
+    Bad("nih-chestxray14", "a finding of another set", change_text(f"{NIH}/Data_Entry_2017_v2020.csv", "Cardiomegaly", "Big heart"),
+        r"v2020\.csv row \d+: finding a text of 9 characters; expected No Finding or Atelectasis"),
+    Bad("nih-chestxray14", "an image on no list", lines(f"{NIH}/Data_Entry_2017_v2020.csv", cells(3, 0, "00099999_000.png")),
+        r"v2020\.csv row 3: its image is in neither train_val_list\.txt nor test_list\.txt: take all from one version"),
+    Bad("iu-xray", "reports that are a part of their archive", lambda f: (f / IU).write_bytes((f / IU).read_bytes()[:700]),
+        r"NLMCXR_reports\.tgz is no whole tar archive: download NLMCXR_reports\.tgz again"),
+    Bad("padchest", "no table", remove(f"{PAD}.gz"), r"PadChest has no PADCHEST_chest_x_ray_images_labels_160K_01\.02\.19\.csv or"),
+    Bad("padchest", "labels that are no list", lambda f: replace_in(f / f"{PAD}.gz", "['", "'"),
+        r"01\.02\.19\.csv\.gz row 2: Labels is no list such as \['pneumonia', 'nodule'\]: download the table again"),
+    Bad("vindr-cxr", "boxes of another version", lines(f"{VIN}/annotations_test.csv", lambda text: [*text, "0123,No finding,,,,"]),
+        r"annotations_test\.csv row \d+: its image is not in image_labels_test\.csv: take both tables of one version"),
+    Bad("vindr-cxr", "one reader twice", lines(f"{VIN}/image_labels_train.csv", lambda text: [*text, text[1]]),
+        r"image_labels_train\.csv row \d+: its image and reader have a row above already: download the table again"),
+    Bad("vindr-cxr", "four readers of three", nothing, "--agree 4: every image has three readers; give 1 to 3", ("--agree", "4")),
 ]  # fmt: skip
 
 
@@ -225,6 +263,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 def test_there_are_forty_kinds() -> None:
     assert len({case.what for case in CASES}) >= 40
+    assert {case.source for case in CASES} == set(MINIATURES)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.source}: {case.what}")
@@ -256,6 +295,7 @@ def test_one_message_and_nothing_half_written(
     said = [text for text in capsys.readouterr().err.splitlines() if text.startswith("msvl: ")]
     assert len(said) == 1
     assert re.search(case.message, said[0]), said[0]
+    assert PLACE.search(said[0]) and CURE.search(said[0]), f"neither a place nor a cure: {said[0]}"
     assert not ids_said(said[0].replace(str(folder), ""), ids)
     assert not list((tmp_path / "out").rglob("*"))
 
@@ -264,6 +304,12 @@ def _in_folder(folder: Path, word: str) -> str:
     return str(folder / word) if "/" in word or word in ("nowhere", "sectioned.csv") else word
 
 
+PLACE = re.compile(r"--\w+|\.(csv|json|tgz|txt)|\bfolder\b|has no ")
+"""What a message names: an option, or a file."""
+CURE = re.compile(
+    r"\b(choose|convert|download|expected|fetch|give|is it the|is the folder|leave|mend|name|put|save|take|unpack|use)\b|lack quotes|there is no such folder"
+)
+"""What to do, or what should stand there."""
 PLAIN = re.compile(r"(view\d+_(frontal|lateral)|study\d+|\d{1,3}|row-.*)")
 """What names of images and studies may be that no one is told by."""
 

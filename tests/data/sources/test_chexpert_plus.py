@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from msvl.data.config import ReportConfig
 from msvl.data.pack_options import PackOptions
 from msvl.data.pack_plan import plan
-from msvl.data.phantom.miniatures.chexpert_plus import ROOT
-from msvl.data.sources.chexpert_plus import SECTIONS, report_of
+from msvl.data.phantom.miniatures.chexpert_plus import CLOSING, ROOT
+from msvl.data.sample import chosen_sentences, report_fields
+from msvl.data.sources.chexpert_plus import SECTIONS, TABLE, report_of
 from msvl.data.study import Entry
 from tests.helpers.miniatures import source_from, source_of, write_miniature
 
@@ -85,6 +87,28 @@ def test_findings_that_are_nan_leave_the_impression() -> None:
 
 def test_a_report_without_sections_is_read_whole() -> None:
     assert report_of(EMPTY | {"report": "NARRATIVE:\nClear lungs."}) == "NARRATIVE:\nClear lungs."
+
+
+def test_a_summary_alone_is_a_code_and_the_report_is_read_whole() -> None:
+    row = EMPTY | {"section_summary": "2-ABNORMAL, PREVIOUSLY REPORTED", "report": "IMPRESSION: Small effusion."}
+    assert report_of(row) == "IMPRESSION: Small effusion."
+
+
+@pytest.mark.parametrize(("column", "heading"), [("section_impression", ""), ("report", "IMPRESSION:\n")])
+def test_the_accession_number_and_the_closing_words_are_not_read(column: str, heading: str) -> None:
+    row = EMPTY | {"report": "", column: f"{heading}Small effusion.\n\n{CLOSING}"}
+    config = ReportConfig()
+    assert chosen_sentences(report_fields(report_of(row)), config.sections, config.min_words) == ["Small effusion."]
+
+
+def test_ages_have_a_point_and_sexes_are_words(folder: Path, entries: list[Entry]) -> None:
+    assert ",62.0," in (folder / ROOT / TABLE).read_text()
+    assert {entry.extra["sex"] for entry in entries} == {"M", "F"} and 62 in {entry.extra["age"] for entry in entries}
+
+
+def test_a_partial_download_beside_the_images_is_passed_over(folder: Path, entries: list[Entry]) -> None:
+    assert next((folder / ROOT).rglob(".azDownload-*"), None)
+    assert not any("azDownload" in entry.payload["path"] for entry in entries)
 
 
 def test_broken_characters_become_blanks() -> None:

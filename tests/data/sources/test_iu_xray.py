@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from msvl.config.errors import DataError
 from msvl.data.images import to_eight_bit
 from msvl.data.openi_reports import SECTIONS, dicom_path, read_reports
-from msvl.data.phantom.miniatures.iu_xray import DICOM, PNG, PROJECTIONS, REPORTS, report_xml
+from msvl.data.phantom.miniatures.iu_xray import DICOM, PNG, PRIVATE, PROJECTIONS, REPORTS, report_xml
 from msvl.data.reports import split_sections
 from tests.helpers.miniatures import replace_in, source_from, source_of, write_miniature
 
@@ -79,7 +80,20 @@ def test_without_projections_no_view_is_known_and_it_says_so(original: Path, cap
     with caplog.at_level(logging.WARNING):
         found = source_from(words(original)).entries()
     assert "without --projections no view is known" in caplog.text
-    assert {entry.view for entry in found} == {"unknown"}
+    dicom = source_from(words(original, DICOM))
+    records = [dicom.record(entry) for entry in dicom.entries()]
+    assert {entry.view for entry in found} == {record.view for record in records} == {"unknown"}, "PA in each header"
+
+
+def test_dates_of_birth_and_reasons_in_headers_are_not_read(original: Path) -> None:
+    file = next((original / DICOM).rglob("*.dcm"))
+    assert all(str(pydicom.dcmread(file)[name].value) == value for name, value in PRIVATE.items())
+    source = source_from(words(original, DICOM))
+    for entry in source.entries():
+        read = repr((entry, source.record(entry)))
+        assert not any(value in read for value in PRIVATE.values())
+        assert set(source.record(entry).extra) == {"mesh"}
+    assert "must not be passed on" in source.licence
 
 
 def test_dicom_and_png_show_the_same_chest(original: Path) -> None:
@@ -97,6 +111,16 @@ def test_terms_and_the_label_normal(original: Path) -> None:
     assert {record.labels["normal"] for record in records} == {0, 1}
     for record in records:
         assert (record.extra["mesh"] == ["normal"]) == (record.labels["normal"] == 1)
+    terms = {term for record in records for term in record.extra["mesh"]}
+    assert "Technical Quality of Image Unsatisfactory" in terms, "it has a blank at its end"
+    assert "lung" not in terms, "a program gave that"
+
+
+def test_a_report_has_any_number_of_images(tmp_path: Path) -> None:
+    for number in range(6):
+        images = [f"CXR{number}_IM-0001-{place}001" for place in range(number)]
+        (tmp_path / f"{number}.xml").write_text(report_xml(number, {"IMPRESSION": "Normal chest."}, [], images))
+    assert [len(report.images) for report in read_reports(tmp_path)] == list(range(6))
 
 
 def test_the_archive_and_the_folder_list_the_same(original: Path, tmp_path: Path) -> None:

@@ -55,6 +55,23 @@ def test_the_window_of_the_file_can_be_left_out(original: Path) -> None:
     assert shown.settings() != bare.settings()
 
 
+def test_a_report_stands_beside_the_folder_of_its_study_and_one_that_is_not_utf8_is_named(
+    original: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(original, tmp_path / "copy")
+    source = source_of(NAME, tmp_path / "copy")
+    entry = source.entries()[0]
+    (path,) = (tmp_path / "copy" / REPORTS / "mimic-cxr-reports").rglob(f"s{entry.study}.txt")
+    assert path.parent.name == f"p{entry.patient}"
+    assert all(line.startswith(" ") for line in path.read_text().splitlines() if line)
+    path.write_bytes(path.read_bytes().replace(b"a", b"\xe4"))
+    with pytest.raises(DataError, match=r"metadata\.csv\.gz row 2: its report is not UTF-8: convert it, or unpack"):
+        source.record(entry)
+    path.unlink()
+    with pytest.raises(DataError, match=r"metadata\.csv\.gz row 2: its report cannot be read \(No such file"):
+        source.record(entry)
+
+
 def test_tables_are_enough_of_mimic_cxr_jpg(original: Path, tmp_path: Path) -> None:
     for table in (original / JPG).glob("*.csv*"):
         shutil.copy(table, tmp_path)

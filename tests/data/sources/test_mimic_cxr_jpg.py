@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -75,6 +76,8 @@ def test_labels_keep_their_four_states_and_a_study_without_a_row_has_none(folder
     states = Counter(state for entry in entries for state in entry.labels.values())
     assert set(states) == {1, 0, -1, None}
     assert sum(not entry.labels for entry in entries) == 1
+    blank = [entry for entry in entries if entry.labels and set(entry.labels.values()) == {None}]
+    assert len(blank) == 1, "a row without any label is a row"
     assert all(entry.labels.get("No Finding") in (1, None) for entry in entries)
 
 
@@ -85,6 +88,21 @@ def test_labels_of_radiologists_are_for_the_test_split_and_airspace_opacity_is_l
     assert "Lung Opacity" in labelled.labels and "Airspace Opacity" not in labelled.labels
     assert len(source_of(NAME, folder, "--labels", "negbio").entries()) == len(found)
     assert not any(entry.labels for entry in source_of(NAME, folder, "--labels", "none").entries())
+
+
+def test_tables_may_be_unpacked_and_version_2_0_0_has_no_labels_of_radiologists(
+    folder: Path, entries: list[Entry], tmp_path: Path
+) -> None:
+    root = tmp_path / "mimic-cxr-jpg" / "2.0.0"
+    root.mkdir(parents=True)
+    (root / "files").symlink_to(folder / JPG / "files")
+    for table in (folder / JPG).glob("*.csv.gz"):
+        (root / table.stem).write_bytes(gzip.decompress(table.read_bytes()))
+    found = source_from([NAME, "--images", str(root)]).entries()
+    assert [(e.image, e.split, e.labels) for e in found] == [(e.image, e.split, e.labels) for e in entries]
+    assert {entry.where.rpartition(" row ")[0] for entry in found} == {"mimic-cxr-2.0.0-metadata.csv"}
+    with pytest.raises(DataError, match=r"has no mimic-cxr-2\.1\.0-test-set-labeled\.csv\.gz: download it"):
+        source_from([NAME, "--images", str(root), "--labels", "radiologist"]).entries()
 
 
 def test_a_time_without_its_leading_zeros_sorts_as_a_time() -> None:
@@ -120,6 +138,21 @@ def test_reports_are_found_where_unpacking_puts_them(folder: Path, tmp_path: Pat
     entry = source.entries()[0]
     path = packed / f"p{entry.patient[:2]}" / f"p{entry.patient}" / f"s{entry.study}.txt"
     assert source.record(entry).report == path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("mimic-cxr-reports.zip", "unzip -q mimic-cxr-reports.zip -d mimic-cxr-reports"),
+        ("mimic-cxr-reports.tar.gz", "mkdir mimic-cxr-reports; tar -xf mimic-cxr-reports.tar.gz -C mimic-cxr-reports"),
+    ],
+)
+def test_an_archive_of_reports_is_told_how_to_be_unpacked(
+    folder: Path, tmp_path: Path, name: str, command: str
+) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match=re.escape(f"is a file: unpack it ({command}) and name the folder")):
+        source_from([NAME, "--images", str(folder / JPG), "--reports", str(tmp_path / name)])
 
 
 def test_a_table_of_sections_stands_in_for_the_reports(folder: Path, tmp_path: Path) -> None:

@@ -117,6 +117,34 @@ def test_sixteen_bits_are_not_clipped(original: Path) -> None:
         assert len(np.unique(shown)) > 100 and (shown == 255).mean() < 0.2
 
 
+def test_views_are_those_of_projection_and_not_of_the_dicom_tag(original: Path) -> None:
+    table = {row["ImageID"]: row for row in rows(original)}
+    assert {(row["Projection"], row["ViewPosition_DICOM"]) for row in table.values()} >= {
+        ("PA", "LATERAL"),
+        ("L", "LATERAL"),
+    }
+    for entry in source_of(NAME, original, "--views", "all").entries():
+        assert entry.view == table[entry.image]["Projection"]
+
+
+def test_names_of_images_have_two_forms_and_the_table_may_be_unpacked(folder: Path) -> None:
+    source = source_of(NAME, folder)
+    found = source.entries()
+    assert {name.count("-") for name in (entry.image for entry in found)} == {0, 2}
+    assert all(entry.split is None for entry in found), "there is no official split"
+    table = folder / ROOT / TABLE
+    table.with_suffix("").write_bytes(gzip.decompress(table.read_bytes()))
+    table.unlink()
+    assert [entry.image for entry in source_of(NAME, folder).entries()] == [entry.image for entry in found]
+
+
+def test_the_stemmed_reports_are_not_read(folder: Path) -> None:
+    assert rows(folder)[0]["Report"].startswith("sin hallazg")
+    change(folder, "Report", "")
+    source = source_of(NAME, folder)
+    assert not source.has_reports and {source.record(entry).report for entry in source.entries()} == {""}
+
+
 def test_views_ages_and_order(original: Path) -> None:
     found = source_of(NAME, original).entries()
     assert {entry.view for entry in found} == {"PA"}

@@ -12,7 +12,7 @@ import pytest
 
 from msvl.data.phantom.miniatures.rexgradient import ROOT
 from msvl.data.study import Entry
-from tests.helpers.miniatures import source_of, write_miniature
+from tests.helpers.miniatures import source_from, source_of, write_miniature
 
 NAME = "rexgradient"
 
@@ -56,6 +56,36 @@ def test_images_of_a_study_share_its_report_and_texts_that_say_nothing_are_left_
     assert any("COMPARISON: Prior radiograph." in report for report in reports)
 
 
+def test_findings_and_impressions_that_say_nothing_are_left_out(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    path = tmp_path / "copy" / ROOT / "download" / "metadata" / "train_metadata_view_position.json"
+    content = json.loads(path.read_text())
+    silent = ("", "None", float("nan"), None)
+    for study, text in zip(content.values(), silent, strict=False):
+        study["Findings"] = text
+    path.write_text(json.dumps(content))
+    found = {entry.study: entry.payload["report"] for entry in source_of(NAME, tmp_path / "copy").entries()}
+    for key in list(content)[: len(silent)]:
+        assert "FINDINGS" not in found[key] and "IMPRESSION: " in found[key]
+
+
+@pytest.mark.parametrize(
+    ("view", "group"),
+    [("LL", "lateral"), ("LAO", "other"), ("RAO", "other"), ("UNKNOWN", "unknown"), ("", "unknown")],
+)
+def test_rarer_views(folder: Path, tmp_path: Path, view: str, group: str) -> None:
+    shutil.copytree(folder / ROOT / "download" / "metadata", tmp_path / "metadata")
+    (tmp_path / "deid_png").symlink_to(folder / ROOT / "deid_png")
+    path = tmp_path / "metadata" / "train_metadata_view_position.json"
+    content = json.loads(path.read_text())
+    key, study = next(iter(content.items()))
+    study["ImageViewPosition"][0] = view
+    path.write_text(json.dumps(content))
+    image = Path(study["ImagePath"][0]).stem
+    found = source_from([NAME, "--images", str(tmp_path), "--views", group]).entries()
+    assert image in {entry.image for entry in found if entry.study == key}
+
+
 def test_ages_in_years_and_days(everything: list[Entry]) -> None:
     ages = {entry.extra["age"] for entry in everything}
     assert 0.01 in ages and max(ages) > 20
@@ -68,8 +98,6 @@ def test_the_metadata_may_lie_in_a_folder_of_its_own(folder: Path, tmp_path: Pat
         root.mkdir()
         (root / "deid_png").symlink_to(folder / ROOT / "deid_png")
         shutil.copytree(folder / ROOT / "download" / "metadata", root / below, dirs_exist_ok=True)
-        from tests.helpers.miniatures import source_from
-
         found = source_from([NAME, "--images", str(root), "--views", "all"]).entries()
         assert [entry.image for entry in found] == [entry.image for entry in everything]
 

@@ -12,6 +12,8 @@ import pytest
 
 from msvl.config.errors import DataError
 from msvl.data.images import to_eight_bit
+from msvl.data.pack_options import PackOptions
+from msvl.data.pack_plan import plan
 from msvl.data.phantom.miniatures.material import draw_studies
 from msvl.data.phantom.miniatures.vindr_cxr import ROOT, image_id
 from msvl.data.sources.vindr_cxr import FINDINGS, KAGGLE_FINDINGS, VindrCxrSource
@@ -124,6 +126,26 @@ def kaggle(folder: Path, original: Path) -> Path:
         shutil.copy(original / ROOT / "train" / f"{row['image_id']}.dicom", folder / "train")
     (folder / "train.csv").write_text(text)
     return folder
+
+
+def test_two_lesions_that_all_readers_box_stay_two_and_an_image_of_kaggle_is_that_of_physionet(
+    tmp_path: Path, original: Path
+) -> None:
+    folder = kaggle(tmp_path, original)
+    image = rows(original, "annotations_train.csv")[0]["image_id"]
+    lines = [f"{image},Nodule/Mass,8,{reader},{x},10,{x + 5},15" for reader in ("R8", "R9", "R10") for x in (10, 40)]
+    table = folder / "train.csv"
+    header, *others = [line for line in table.read_text().splitlines() if not line.startswith(image)]
+    table.write_text("\n".join([header, *lines, *others]) + "\n")
+    source = source_from([NAME, "--images", str(folder)])
+    entry = next(entry for entry in source.entries() if entry.image == image)
+    assert sorted(box.x for box in entry.payload["boxes"]) == [10, 40]
+    assert entry.labels["Nodule/Mass"] == 1 and entry.labels["No finding"] == 0
+    jobs = [
+        {job.key for unit in plan(one, PackOptions()) for job in unit.jobs}
+        for one in (source, source_of(NAME, original))
+    ]
+    assert jobs[0] < jobs[1]
 
 
 def test_the_release_on_kaggle_has_one_table(tmp_path: Path, original: Path) -> None:

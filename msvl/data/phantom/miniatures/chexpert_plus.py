@@ -23,13 +23,16 @@ HEADER = (
     "section_accession_number", "age", "sex", "race", "ethnicity", "interpreter_needed", "insurance_type", "recent_bmi", "deceased",
     "split",
 )  # fmt: skip
+CLOSING = "ACCESSION NUMBER:\n1234567\nThis report has been anonymized. All dates are offset from the actual dates by a fixed interval."
+"""How whole reports end."""
 
 
 def write(folder: Path, studies: Sequence[MiniatureStudy]) -> None:
     """Write images nested as PNG/PNG, table and labels. The official set has no test split: those patients are in valid.
 
     With the quirks of the original: an unnamed first column, .jpg in the table and .png on disk, JSON lines called .json,
-    reports in capitals, line ends in cells, broken characters, findings that are NaN, a report whose sections are all empty,
+    reports in capitals, line ends in cells, broken characters, findings that are empty or NaN, a report whose sections are all
+    empty, accession numbers and closing words,
     a study's order in time that is not its number, a partial download beside the images, DICOM files without HighBit and of
     MONOCHROME1.
     """
@@ -74,10 +77,10 @@ def _row(study: MiniatureStudy, split: str) -> list[object]:
     if study.number % 3 == 0:
         findings, impression = findings.upper(), impression.upper()
     if study.number % 4 == 1:
-        findings = ""
+        findings = ("", "nan")[study.number % 8 == 1]
     if study.number % 5 == 2:
         impression = impression.replace(" ", " \ufffd\ufffd", 1)
-    report = f"NARRATIVE:\nChest radiograph.\n\nFINDINGS:\n{findings}\n\nIMPRESSION:{impression}\n\nACCESSION NUMBER:\n1234567"
+    report = f"NARRATIVE:\nChest radiograph.\n\nFINDINGS:\n{findings}\n\nIMPRESSION:{impression}\n\n{CLOSING}"
     sections = ["Chest radiograph.", "", "Cough.", "None.", "", "", findings, impression, "", "", "1234567"]
     if study.number % 6 == 4:
         sections = [""] * len(sections)

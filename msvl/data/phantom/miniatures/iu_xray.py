@@ -16,6 +16,12 @@ from msvl.data.phantom.miniatures.dicom_files import write_dicom
 from msvl.data.phantom.miniatures.material import MiniatureStudy, write_image, write_table
 
 REPORTS, PNG, DICOM, PROJECTIONS = "NLMCXR_reports.tgz", "NLMCXR_png", "NLMCXR_dcm", "indiana_projections.csv"
+PRIVATE = {
+    "PatientBirthDate": "19410203",
+    "ReasonForTheRequestedProcedure": "fall from a ladder",
+    "StudyDate": "20130801",
+}
+"""What headers hold and nobody may read."""
 LICENCE = "http://creativecommons.org/licenses/by-nc-nd/4.0/"
 
 
@@ -23,7 +29,8 @@ def write(folder: Path, studies: Sequence[MiniatureStudy]) -> None:
     """Write reports, images and projections; the data set has no split and no patients.
 
     With the quirks of the original: sections that are empty elements, XXXX in the place of words, image ids of four blocks and one
-    with its number twice, colour PNG, DICOM of 15 bits in MONOCHROME1 with an inverse presentation, a report without images.
+    with its number twice, colour PNG, DICOM of 15 bits in MONOCHROME1 with an inverse presentation, ViewPosition PA on laterals too, dates of birth and reasons
+    in headers, terms with a blank at their end, terms that a program gave, a report without images.
     """
     views: list[list[object]] = []
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,19 +95,18 @@ def _sections(study: MiniatureStudy) -> dict[str, str]:
 
 
 def _terms(study: MiniatureStudy) -> list[str]:
-    return [f"{name.capitalize()}/mild" for name, state in study.labels.items() if state] or ["normal"]
+    terms = [f"{name.capitalize()}/mild" for name, state in study.labels.items() if state] or ["normal"]
+    return [*terms, "Technical Quality of Image Unsatisfactory "] if study.number % 6 == 4 else terms
 
 
 def _write_dicom(path: Path, image: np.ndarray, study: MiniatureStudy) -> None:
     stored = image.astype(np.uint16) * 128
+    tags = {"PatientID": str(study.number + 1), "ViewPosition": "PA", **PRIVATE}
     if study.number % 2:
-        write_dicom(
-            path, 32767 - stored, bits=15, PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="INVERSE"
-        )
+        inverse = {"PhotometricInterpretation": "MONOCHROME1", "PresentationLUTShape": "INVERSE"}
+        write_dicom(path, 32767 - stored, bits=15, **inverse, **tags)
         return
-    write_dicom(
-        path, stored // 8, bits=12, syntax=uid.JPEGLosslessSV1, WindowCenter=2048, WindowWidth=4096, ViewPosition="PA"
-    )
+    write_dicom(path, stored // 8, bits=12, syntax=uid.JPEGLosslessSV1, WindowCenter=2048, WindowWidth=4096, **tags)
 
 
 def _add(archive: tarfile.TarFile, name: str, text: str) -> None:

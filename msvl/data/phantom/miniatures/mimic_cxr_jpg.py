@@ -23,7 +23,7 @@ def write(folder: Path, studies: Sequence[MiniatureStudy]) -> None:
     """Write images, tables and the zip of reports.
 
     With the quirks of the original: StudyTime as a float without its leading zeros, views that only ViewCodeSequence tells,
-    laterals, a study without a row of labels, uncertain labels, no reports in the tree of images, reports with addenda, wet
+    laterals, a study without a row of labels and one whose row is blank, uncertain labels, no reports in the tree of images, reports with addenda, wet
     reads, headings without a blank, two findings sections and a report without any heading.
     """
     metadata, splits, labels, test = [], [], [], []
@@ -43,7 +43,8 @@ def write(folder: Path, studies: Sequence[MiniatureStudy]) -> None:
             write_image(folder / JPG / image_path(study, view), image)
         cells = study.chexpert_labels()
         if study.number != 3:
-            labels.append([subject, number, *(cells.get(finding, "") for finding in names)])
+            blank = study.number == 4
+            labels.append([subject, number, *("" if blank else cells.get(finding, "") for finding in names)])
         if study.split == "test":
             test.append([number, *(cells.get(finding, "0") for finding in names)])
     tables = folder / JPG

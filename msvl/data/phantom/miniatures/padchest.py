@@ -32,14 +32,15 @@ def write(folder: Path, studies: Sequence[MiniatureStudy]) -> None:
     """Write images and table; the data set has no split.
 
     With the quirks of the original: an unnamed first column, ids of patients too long for a number, lists with blanks and with
-    empty names, line ends in cells, arrays without commas, years of birth with a point, laterals, values of 12 bits in 16.
+    empty names, line ends in cells, arrays without commas, years of birth with a point, laterals, ViewPosition_DICOM that is wrong where Projection is
+    right, values of 12 bits in 16.
     """
     rows: list[list[object]] = []
     for study in studies:
         for projection, image in (("PA", study.frontal), ("L", study.lateral)):
             if projection == "L" and study.number % 3:
                 continue
-            name = f"{patient_id(study)}_{hex_id('padchest', study.number, projection, digits=6)}.png"
+            name = image_id(study, projection)
             directory = (0, 12, 54)[study.patient % 3]
             write_image(folder / ROOT / "images" / str(directory) / name, image.astype(np.uint16) * 16)
             rows.append(_row(study, len(rows), name, directory, projection))
@@ -56,6 +57,13 @@ def patient_id(study: MiniatureStudy) -> str:
     return str(20536686640136348236148679891455886000 + study.patient)
 
 
+def image_id(study: MiniatureStudy, projection: str) -> str:
+    """Return the name of a file in one of the two forms that there are."""
+    if study.number % 4 == 3:
+        return f"{patient_id(study)}_02-{study.number:03d}-{dict(PA=190, L=191)[projection]}.png"
+    return f"{patient_id(study)}_{hex_id('padchest', study.number, projection, digits=6)}.png"
+
+
 def _row(study: MiniatureStudy, number: int, name: str, directory: int, projection: str) -> list[object]:
     found = [NAMES[finding] for finding, state in study.labels.items() if state] or ["normal"]
     labels = str([*found, "", f" {found[0]}"])
@@ -70,7 +78,7 @@ def _row(study: MiniatureStudy, number: int, name: str, directory: int, projecti
         "PatientID": patient_id(study),
         "PatientBirth": f"{2013 - study.age}.0",
         "PatientSex_DICOM": study.sex,
-        "ViewPosition_DICOM": {"PA": "POSTEROANTERIOR", "L": "LATERAL"}[projection],
+        "ViewPosition_DICOM": "POSTEROANTERIOR" if study.number % 4 else "LATERAL",
         "Projection": projection,
         "BitsStored_DICOM": 12,
         "ReportID": 4000000 + study.number,
