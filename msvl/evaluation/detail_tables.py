@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msvl.evaluation.tables import Table, number, spoken
@@ -36,10 +36,11 @@ def detail_tables(content: Mapping[str, Any]) -> list[tuple[str, Table]]:
         ("Zero-shot AUC by prompt set (%)", ("zero_shot",), _by_prompts(figures.get("zero_shot", {}))),
         ("Phrase grounding, IoU by threshold", ("grounding",), _by_threshold(figures.get("grounding", {}))),
     ]
-    return [(f"{title}; {_cards(content['cards'], tasks)}", table) for title, tasks, table in found if table.rows]
+    return [(f"{title}; {card_digests(content['cards'], tasks)}", table) for title, tasks, table in found if table.rows]
 
 
-def _cards(cards: Mapping[str, Any], tasks: Sequence[str]) -> str:
+def card_digests(cards: Mapping[str, Any], tasks: Iterable[str]) -> str:
+    """Return 'card DIGEST' of what the tasks were measured by, for the title of a table without a column of sources."""
     digests = [cards[task]["digest"] for task in tasks if task in cards]
     return f"card{'s' * (len(digests) > 1)} {', '.join(digests)}"
 

@@ -64,6 +64,45 @@ def reliability_chart(said: Sequence[float], happened: Sequence[float], count: S
     return _svg(parts, "; ".join(words))
 
 
+def group_chart(values: Mapping[str, float], bounds: Mapping[str, Sequence[float] | None], whole: float | None) -> str:
+    """Return an SVG of a figure per group, with its interval where there is one; dashed: of all images.
+
+    Args:
+        values: Group -> figure.
+        bounds: Group -> interval.
+        whole: The figure of all images, where it is known.
+    """
+    seen = [
+        *values.values(),
+        *(end for own in bounds.values() if own for end in own),
+        *([] if whole is None else [whole]),
+    ]
+    ticks = nice_ticks(min(seen), max(seen))
+    width, left, row = 320, 120, 20
+    height = row * len(values) + 30
+
+    def across(value: float) -> float:
+        return left + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (width - left - 20)
+
+    parts = []
+    for tick in ticks:
+        x = across(tick)
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{height - 24}" class="grid"/>')
+        parts.append(f'<text x="{x:.1f}" y="{height - 10}" text-anchor="middle" class="tick">{tick:g}</text>')
+    if whole is not None:
+        x = across(whole)
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{height - 24}" stroke="#777777" stroke-dasharray="4 3"/>')  # fmt: skip
+    for place, (group, value) in enumerate(values.items()):
+        y = row * place + 15
+        parts.append(f'<text x="{left - 8}" y="{y + 3.5:.1f}" text-anchor="end" class="tick">{escape(group)}</text>')
+        own = bounds.get(group)
+        if own:
+            parts.append(f'<line x1="{across(own[0]):.1f}" x2="{across(own[1]):.1f}" y1="{y}" y2="{y}" stroke="#0f6a8b" stroke-width="5" opacity="0.35"/>')  # fmt: skip
+        parts.append(f'<circle cx="{across(value):.1f}" cy="{y}" r="3.5" fill="#0f6a8b"/>')
+    said = escape(", ".join(f"{group} {value:.3f}" for group, value in values.items()))
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{said}"><title>{said}</title>{"".join(parts)}</svg>'  # fmt: skip
+
+
 def _rule(y: float, text: str) -> str:
     return (
         f'<line x1="{MARGIN}" x2="{SIDE - 6}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'

@@ -12,8 +12,8 @@ from typing import Any
 
 from msvl.config.errors import DataError
 from msvl.evaluation import markup
-from msvl.evaluation.detail_tables import RATIOS, detail_tables
-from msvl.evaluation.paper_charts import ratio_chart, reliability_chart
+from msvl.evaluation.detail_tables import CLASSIFIERS, RATIOS, card_digests, detail_tables
+from msvl.evaluation.paper_charts import group_chart, ratio_chart, reliability_chart
 from msvl.evaluation.paper_page import write_page
 from msvl.evaluation.tables import REPORTED, Table, as_markdown, number, spoken, word_columns
 
@@ -22,6 +22,9 @@ NOTE = (
     "Rows marked as reported by others were measured by others on other data by other protocols: they are targets, and no "
     "comparison unless data, splits and card agree. `msvl protocol diff A B` says what differs."
 )
+
+PLOTTED = {"auc_mean": "mean AUC", "dice_image": "Dice per image"}
+"""Figures of the charts in words."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,12 @@ def build_tables(content: Mapping[str, Any]) -> list[tuple[str, Table]]:
     found += detail_tables(content)
     calibration = _calibration_rows(content["figures"])
     if calibration:
-        found.append(("Calibration, after Platt scaling on val", Table(("classifier", "Brier", "calibration error"), calibration)))  # fmt: skip
-    found += [(f"Subgroups, {spoken(task)}", _subgroup_table(groups)) for task, groups in content["subgroups"].items()]
+        title = f"Calibration, after Platt scaling on val; {card_digests(content['cards'], CLASSIFIERS)}"
+        found.append((title, Table(("classifier", "Brier", "calibration error"), calibration)))
+    found += [
+        (f"Subgroups, {spoken(task)}; {card_digests(content['cards'], [task])}", _subgroup_table(groups))
+        for task, groups in content["subgroups"].items()
+    ]
     return found
 
 
@@ -246,23 +253,43 @@ def _tex(text: str) -> str:
 
 
 def _html(tables: Sequence[tuple[str, Table]], content: Mapping[str, Any]) -> str:
-    parts = [f'<p class="notice">{markup.prose(NOTE)}</p>', _plots(content["figures"])]
+    parts = [f'<p class="notice">{markup.prose(NOTE)}</p>', _plots(content["figures"], content["subgroups"])]
     parts += [markup.section(title, "", markup.table(table, "")) for title, table in tables]
     parts.append(markup.section("Cards", "What every figure was measured by.", markup.notes(card_lines(content))))
     return "".join(parts)
 
 
-def _plots(figures: Mapping[str, Any]) -> str:
+def _plots(figures: Mapping[str, Any], subgroups: Mapping[str, Any]) -> str:
     cards = []
     for task, figure in (("fine_tuned", "auc_mean"), ("linear_probe", "auc_mean"), ("segmentation", "dice_image")):
         own = figures.get(task, {})
         if all(f"{figure}_at_{ratio}" in own for ratio in RATIOS):
-            cards.append((f"{spoken(task)}: {spoken(figure)} by share of the labels", ratio_chart(own, figure)))
+            cards.append(
+                (
+                    f"{spoken(task)}: {PLOTTED[figure]} by share of the labels, dashed: untrained",
+                    ratio_chart(own, figure),
+                )
+            )
     for task, own in figures.items():
         if "reliability_said" in own:
             chart = reliability_chart(own["reliability_said"], own["reliability_happened"], own["reliability_count"])
             cards.append((f"{spoken(task)}: what was said and what happened", chart))
+    cards += _group_plots(figures, subgroups)
     inner = "".join(
         f'<figure class="card" style="margin:0"><h3>{escape(title)}</h3>{svg}</figure>' for title, svg in cards
     )
     return markup.section("Plots", "", f'<div class="grid">{inner}</div>' if inner else "")
+
+
+def _group_plots(figures: Mapping[str, Any], subgroups: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return title and chart of each classifier's AUC by group, at its largest share of the labels."""
+    found = []
+    for task, groups in subgroups.items():
+        names = [name for own in groups.values() for name in own if name.startswith("auc_mean") and not name.endswith("_interval")]  # fmt: skip
+        if names:
+            shown = {group: own for group, own in groups.items() if names[-1] in own}
+            values = {group: own[names[-1]] for group, own in shown.items()}
+            bounds = {group: own.get(f"{names[-1]}_interval") for group, own in shown.items()}
+            title = f"{spoken(task)}: mean AUC by group, dashed: all images"
+            found.append((title, group_chart(values, bounds, figures[task].get(names[-1]))))
+    return found

@@ -42,6 +42,20 @@ WHY = {
     "backbone_lr_share": "it is one of three switches that together moved ConVIRT from 71.7 to 77.0 in BenchX",
     "head_std": "it is one of three switches that together moved ConVIRT from 71.7 to 77.0 in BenchX",
     "pooling": "another feature of the encoder is judged",
+    "kind": "the classifier stops at its optimum or before it",
+    "ratios": "other shares of the labels are judged",
+    "optimizer": "the encoder moves otherwise from where pretraining left it",
+    "momentum": "the encoder moves otherwise from where pretraining left it",
+    "weight_decay": "the encoder moves otherwise from where pretraining left it",
+    "layer_decay": "lower blocks keep more or less of their pretraining",
+    "drop_path": "training is held back more or less, which few labels feel most",
+    "batch": "the same number of steps sees another number of images",
+    "crop": "training images vary more or less, which few labels feel most",
+    "flip": "training images vary more or less, which few labels feel most",
+    "clip": "single steps can be larger in one of them",
+    "judged": "the best of more or fewer looks at val is kept",
+    "auxiliary": "the lower blocks are taught more or less directly",
+    "prior": "small masks are found after fewer steps in one of them",
 }
 """Name of a field (its last part, or 'splits.SPLIT') -> what a difference there does."""
 
@@ -147,5 +161,5 @@ def _words(field: str, value: Any) -> str:
     if field == "headline" and value in DICE:
         return f"{value} ({DICE[value]})"
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return ", ".join(map(str, value)) or "all of the packed set"
     return {True: "yes", False: "no", "": "not said"}.get(value, str(value)) if isinstance(value, bool | str) else str(value)  # fmt: skip

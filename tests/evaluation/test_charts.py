@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from msvl.evaluation.charts import HEIGHT, MOST_POINTS, WIDTH, line_chart, nice_ticks, track
+from msvl.evaluation.paper_charts import group_chart
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,15 @@ def test_a_track_places_value_interval_and_chance_in_order() -> None:
 def test_a_track_grows_to_hold_a_value_outside_its_scale() -> None:
     svg = ElementTree.fromstring(track(3.5, [3.4, 3.6], scale=(-0.5, 2.0)))
     assert float(next(item for item in svg if item.get("class") == "dot").get("cx")) <= 260
+
+
+def test_groups_stand_below_each_other_with_their_intervals() -> None:
+    values = {"sex: F": 0.8, "sex: M": 0.9, "age: 80 & older": 0.7}
+    svg = ElementTree.fromstring(group_chart(values, {"sex: F": (0.75, 0.85), "sex: M": None}, whole=0.82))
+    dots = {item.get("cy"): float(item.get("cx") or 0) for item in svg if item.tag == "circle"}
+    assert len(dots) == 3
+    first, second, third = dots.values()
+    assert third < first < second
+    (bar,) = [item for item in svg if item.tag == "line" and item.get("stroke-width") == "5"]
+    assert float(bar.get("x1") or 0) < first < float(bar.get("x2") or 0)
+    assert "sex: F 0.800" in (svg.get("aria-label") or "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from msvl.evaluation.bootstrap import known_mean_statistic
 from msvl.evaluation.dice import (
@@ -87,6 +88,18 @@ def test_positives_and_empty_images_are_told_apart() -> None:
     assert np.isnan(positive_dice(FOUR)[1:3]).all()
     assert empty_false_positives(FOUR)[1:3].tolist() == [0.0, 1.0]
     assert np.isnan(empty_false_positives(FOUR)[[0, 3]]).all()
+
+
+@pytest.mark.evidence("Dice per image and pooled equals scikit-learn's F1 of the pixels", how="cpu")
+def test_dice_is_scikit_learns_f1_of_pixels() -> None:
+    generator = np.random.default_rng(2)
+    predicted, truth = generator.random((6, 9, 8)) > 0.6, generator.random((6, 9, 8)) > 0.7
+    truth[:2] = False
+    predicted[0] = False  # empty and left empty, empty and marked
+    found = count_masks(predicted, truth)
+    each = [f1_score(own.ravel(), said.ravel(), zero_division=1.0) for own, said in zip(truth, predicted, strict=True)]
+    assert image_dice(found) == pytest.approx(np.array(each))
+    assert pooled_dice(found) == pytest.approx(f1_score(truth.ravel(), predicted.ravel(), average="macro"))
 
 
 def test_blocks_join_to_the_whole() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from sklearn.metrics import jaccard_score
 
 from msvl.data.images import Square
 from msvl.evaluation.maps import (
@@ -120,6 +121,16 @@ def test_ious_per_threshold_by_hand() -> None:
     maps = torch.tensor([[[1.0, 0.34], [0.0, -1.0]]])
     masks = torch.tensor([[[True, False], [True, False]]])
     assert threshold_ious(maps, masks)[0].tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1 / 2, 1 / 2])
+
+
+def test_ious_are_scikit_learns_jaccard_scores() -> None:
+    generator = torch.Generator().manual_seed(3)
+    maps, masks = torch.rand(4, 6, 7, generator=generator), torch.rand(4, 6, 7, generator=generator) > 0.6
+    found = threshold_ious(maps, masks)
+    for row, (own, mask) in enumerate(zip(stretch(maps), masks, strict=True)):
+        for place, threshold in enumerate((0.1, 0.2, 0.3, 0.4, 0.5)):
+            expected = jaccard_score(mask.ravel(), own.ravel() > threshold)
+            assert found[row, place].item() == pytest.approx(expected)
 
 
 def test_raw_cosines_can_be_cut_instead() -> None:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, top_k_accuracy_score
 
 from msvl.evaluation.metrics import auc, chance_recall, expected_rank, hit_places, recall_at, weighted_auc
 
@@ -60,6 +60,14 @@ def test_ties_count_in_expectation_over_random_orders() -> None:
     assert recall_at(places, 3)[0] == pytest.approx(2 / 3)
     assert recall_at(places, 4)[0] == pytest.approx(1.0)
     assert expected_rank(places)[0] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("k", [1, 5, 10])
+def test_recall_of_texts_that_all_differ_is_scikit_learns_top_k_accuracy(k: int) -> None:
+    similarity = np.random.default_rng(k).normal(size=(40, 40)) + 2 * np.eye(40)
+    texts = np.arange(40)
+    expected = top_k_accuracy_score(texts, similarity, k=k)
+    assert recall_at(hit_places(similarity, texts, texts), k).mean() == pytest.approx(expected)
 
 
 def test_chance_is_k_over_gallery_when_texts_differ() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -122,6 +123,14 @@ def test_diff_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     siim = said.split("segmentation, siim-acr")[1].split("\n\n")[0]
     assert "healthy image" in siim and "background included" in siim
     assert "494 of test are also in train" in siim
+
+
+@pytest.mark.parametrize("names", list(itertools.combinations(protocol_names(), 2)), ids="-".join)
+def test_every_difference_of_shipped_protocols_says_what_it_does(names: tuple[str, str]) -> None:
+    for lines in diff_protocols(*map(read_protocol, names)).values():
+        for line in lines:
+            assert line.field in ("card", "leaks") or ". So " in line.text, line
+            assert ": ;" not in line.text and ": ." not in line.text, line
 
 
 def test_a_protocol_does_not_differ_from_itself(capsys: pytest.CaptureFixture[str]) -> None:

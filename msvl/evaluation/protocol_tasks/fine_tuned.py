@@ -19,37 +19,43 @@ from msvl.evaluation.protocol import Card
 from msvl.evaluation.protocol_tasks.label_ratios import LabelRatio, ratio_answer
 from msvl.evaluation.protocol_tasks.linear_probe import known_loss
 from msvl.evaluation.recipes import FineTuneRecipe
-from msvl.evaluation.tuning.blocks import Pixels, hidden_states, parameter_groups, trainable_encoder
+from msvl.evaluation.tuning.blocks import Pixels, hidden_states, parameter_groups, tunable_encoder
 from msvl.evaluation.tuning.images import Cut, TrainingBatch, TrainingImages
 from msvl.evaluation.tuning.loop import Plan, build_optimizer, seeded, train
 from msvl.evaluation.tuning.schedules import warmup_cosine
 from msvl.evaluation.units import Unit
+from msvl.models.families.encoded import EncodedImage
 from msvl.models.families.vit import PREFIX_TOKENS, ViTImageEncoder
 
 
 class Classifier(nn.Module):
-    """The image encoder and a linear head on its pooled tokens."""
+    """The image encoder and a linear head on its pooled tokens, or on the pooled plane of a ResNet."""
 
-    def __init__(self, encoder: ViTImageEncoder, pixels: Pixels, recipe: FineTuneRecipe, num_findings: int) -> None:
-        """Build a fresh head; the encoder's last norm gives way to the head's own where the recipe says so."""
+    def __init__(self, encoder: nn.Module, pixels: Pixels, recipe: FineTuneRecipe, num_findings: int) -> None:
+        """Build a fresh head; a ViT's last norm gives way to the head's own where the recipe says so."""
         super().__init__()
         self.encoder, self._pixels, self._recipe = encoder, pixels, recipe
-        norm = nn.LayerNorm(encoder.width, eps=1e-6) if recipe.head_norm else encoder.layernorm
-        linear = nn.Linear(encoder.width, num_findings)
+        width = int(encoder.width)  # type: ignore[arg-type]
+        linear = nn.Linear(width, num_findings)
         nn.init.trunc_normal_(linear.weight, std=recipe.head_std)
         nn.init.zeros_(linear.bias)
-        if recipe.head_norm:
+        if recipe.head_norm and isinstance(encoder, ViTImageEncoder):
             encoder.layernorm.requires_grad_(False)
-        self.head = nn.Sequential(norm, linear) if recipe.head_norm else nn.Sequential(linear)
+        self.head = nn.Sequential(nn.LayerNorm(width, eps=1e-6), linear) if recipe.head_norm else nn.Sequential(linear)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map uint8 [B, 1, H, W] to logits [B, K]."""
-        tokens = hidden_states(self.encoder, self._pixels(images), drop_path=self._recipe.drop_path)[-1]
+        logits: Tensor = self.head(self._pooled(self._pixels(images)))
+        return logits
+
+    def _pooled(self, pixels: Tensor) -> Tensor:
+        if not isinstance(self.encoder, ViTImageEncoder):
+            encoded: EncodedImage = self.encoder(pixels)
+            return encoded.cls if self._recipe.pooling == "cls" else encoded.patches.mean(dim=1)
+        tokens = hidden_states(self.encoder, pixels, drop_path=self._recipe.drop_path)[-1]
         if not self._recipe.head_norm:
             tokens = self.encoder.layernorm(tokens)
-        pooled = tokens[:, 0] if self._recipe.pooling == "cls" else tokens[:, PREFIX_TOKENS:].mean(dim=1)
-        logits: Tensor = self.head(pooled)
-        return logits
+        return tokens[:, 0] if self._recipe.pooling == "cls" else tokens[:, PREFIX_TOKENS:].mean(dim=1)
 
 
 def run(exam: Exam, card: Card, config: EvaluationConfig) -> Answer:
@@ -57,7 +63,6 @@ def run(exam: Exam, card: Card, config: EvaluationConfig) -> Answer:
 
     Raises:
         NotJudgeable: No training studies, or no finding with both classes in all splits.
-        CheckpointError: The encoder has no transformer blocks.
     """
     assert card.fine_tuned is not None, card.task
     recipe = card.fine_tuned
@@ -88,7 +93,7 @@ def _fine_tune_once(exam: Exam, ratio: LabelRatio, recipe: FineTuneRecipe, facto
     device = next(exam.model.parameters()).device
     targets = torch.from_numpy(np.stack([exam.splits.train.labels[name] for name in names], axis=1)).to(device)
     with seeded(ratio.seed):
-        encoder, pixels = trainable_encoder(exam.model, None)
+        encoder, pixels = tunable_encoder(exam.model)
         network = Classifier(encoder, pixels, recipe, len(names)).to(device)
         groups = parameter_groups(
             encoder, network.head, lr=factor * schedule.lr, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay,

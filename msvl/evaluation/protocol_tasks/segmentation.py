@@ -102,14 +102,19 @@ def run(exam: Exam, card: Card, config: EvaluationConfig) -> Answer:
     """Collective. Return the Dice flavours per share of the labels, mean over seeds and masks.
 
     Raises:
-        NotJudgeable: The packed set has no masks, or no training studies.
-        CheckpointError: The encoder has no transformer blocks.
+        NotJudgeable: The packed set has no masks or no training studies, or the encoder no transformer blocks.
+        CheckpointError: The card's image size is no multiple of the encoder's patch.
     """
     assert card.segmentation is not None, card.task
     recipe, test = card.segmentation, exam.splits.test
     names = exam.packed.mask_bits
     if not names or not len(exam.splits.train) or not len(exam.splits.val):
         raise NotJudgeable("segmentation needs masks in train, val and test: choose another packed set")
+    if not isinstance(exam.model.image_encoder, ViTImageEncoder):
+        found_kind = type(exam.model.image_encoder).__name__
+        raise NotJudgeable(
+            f"segmentation reads the blocks of a vision transformer, and this checkpoint is a {found_kind}"
+        )
     ratios: list[str] = sorted(recipe.schedules, key=int)
     units = exam.store(card=card.digest).run({  # the longest first: ranks that share them end together
         f"segmentation-{ratio}-seed{seed}": _training(exam, card, ratio, seed)

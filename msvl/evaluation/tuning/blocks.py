@@ -30,6 +30,13 @@ class Pixels:
         return (images.float() / 255 - self.mean) / self.std
 
 
+def tunable_encoder(model: MSVLModel) -> tuple[nn.Module, Pixels]:
+    """Return a copy of the model's image encoder, of whatever kind, for images of its own size, and its pixel statistics."""
+    encoder = copy.deepcopy(model.image_encoder)
+    assert isinstance(encoder, nn.Module), type(encoder)
+    return encoder, Pixels(model.config.pixel_mean, model.config.pixel_std)
+
+
 def trainable_encoder(model: MSVLModel, size: int | None) -> tuple[ViTImageEncoder, Pixels]:
     """Return a copy of the model's image encoder for images of `size` pixels (None: its own), and its pixel statistics.
 
@@ -38,8 +45,8 @@ def trainable_encoder(model: MSVLModel, size: int | None) -> tuple[ViTImageEncod
     source = model.image_encoder
     if not isinstance(source, ViTImageEncoder):
         raise CheckpointError(
-            f"fine-tuning and segmentation need an image encoder of transformer blocks, found {type(source).__name__}: "
-            "leave them out with --tasks"
+            f"segmentation needs an image encoder of transformer blocks, found {type(source).__name__}: "
+            "leave it out with --tasks"
         )
     encoder, side = source, size or model.config.image_size
     if side != model.config.image_size:
@@ -91,7 +98,7 @@ def _kept(branch: Tensor, rate: float) -> Tensor:
 
 
 def parameter_groups(
-    encoder: ViTImageEncoder,
+    encoder: nn.Module,
     head: nn.Module,
     *,
     lr: float,
@@ -101,9 +108,10 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Return optimizer groups: block i of L learns at lr * share * decay^(L + 1 - i), the head at lr.
 
+    An encoder of another kind (ResNet, CLIP) has no blocks to tell apart: all of it learns at lr * share.
     Vectors (biases, norms), positions and the class token have no weight decay.
     """
-    depth = len(encoder.layers)
+    depth = len(encoder.layers) if isinstance(encoder, ViTImageEncoder) else 0
     rates = {level: lr * backbone_share * layer_decay ** (depth + 1 - level) for level in range(depth + 2)}
     named = [(f"encoder {level}", rates[level], name, value) for name, value in encoder.named_parameters()
              for level in (_level(name, depth),)]  # fmt: skip
