@@ -3,12 +3,12 @@
 The last two get the bare loop's transform and tokeniser, and are told to shuffle as they shuffle in training. They need packages that pip
 would replace torch and NumPy for, so they go into an environment of their own that sees msvl's behind its own:
 
-    python -m venv /tmp/peers
-    python -c "import site; print(site.getsitepackages()[0])" > /tmp/peers/lib/python3.11/site-packages/msvl.pth
-    /tmp/peers/bin/pip install --no-deps megatron-energon==7.4.1 mosaicml-streaming==0.13.0 torchvision==0.28.0 \
+    python -m venv .venv/peers
+    python -c "import site; print(site.getsitepackages()[0])" > .venv/peers/lib/python3.11/site-packages/msvl.pth
+    .venv/peers/bin/pip install --no-deps megatron-energon==7.4.1 mosaicml-streaming==0.13.0 torchvision==0.28.0 \
         filetype mfusepy multi-storage-client rapidyaml xattr lark wcmatch bracex jsonschema jsonschema-specifications \
         referencing rpds-py deprecation zstd catalogue Brotli python-snappy cramjam
-    /tmp/peers/bin/python benchmarks/data/stream_speed.py
+    .venv/peers/bin/python benchmarks/data/stream_speed.py
 """
 
 from __future__ import annotations
