@@ -22,7 +22,7 @@ import msvl
 from msvl.config.errors import CheckpointError
 from msvl.data.config import DataConfig, ReportConfig
 from msvl.models.families.published import whole_parameters
-from msvl.models.model_card import model_card
+from msvl.models.model_card import CARD, model_card
 from msvl.models.msvl_config import MSVLConfig
 from msvl.models.msvl_model import MSVLModel
 
@@ -83,7 +83,8 @@ def save_exported(
     _write(target / SETTINGS, _json(settings))
     tokeniser.save(target / TOKENIZER)
     num_parameters = sum(value.numel() for value in weights.values())
-    _write(target / "README.md", model_card(config, data=data, sources=sources, num_parameters=num_parameters))
+    card = model_card(config, num_parameters=num_parameters, report=data.report, sources=sources)
+    _write(target / CARD, card)
 
 
 def load_exported(folder: str | os.PathLike[str]) -> MSVLModel:

@@ -6,7 +6,11 @@ F image and E text encoder channels, C shared channels.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from einops import reduce
@@ -21,6 +25,7 @@ from msvl.models.families.encoded import EncodedImage, ImageEncoder, TextEncoder
 from msvl.models.heads import mean_over_sentences, mean_over_tokens, to_unit_length
 from msvl.models.image_decoder import ImageDecoder, patch_targets
 from msvl.models.masking import MaskedTokens, mask_tokens, patch_noise, split_patches
+from msvl.models.model_card import CARD, model_card
 from msvl.models.msvl_config import MSVLConfig
 from msvl.models.outputs import Embeddings, ImageEmbeddings, Reconstruction, TextEmbeddings
 from msvl.models.text_decoder import TextDecoder
@@ -67,14 +72,14 @@ class MSVLModel(PreTrainedModel):
         if config.recompute_layers:
             self.activation_checkpointing_enable({"use_reentrant": False})
 
-    def forward(self, batch: Batch, *, seed: int, reconstruct: bool) -> Embeddings:
+    def forward(self, batch: Batch, *, seed: int = 0, reconstruct: bool = False) -> Embeddings:
         """Embed a batch; with `reconstruct` also predict what is hidden in masked copies of it.
 
         Masks depend on (seed, batch.step, sample id) alone. No shape depends on the data.
 
         Args:
             batch: This rank's pairs, on the model's device; images of `target_scale` times the model's side.
-            seed: The run's.
+            seed: The run's; used by the masked passes alone.
             reconstruct: Run the masked passes and the decoders. The masked copy of the reports goes through the text
                 encoder together with the reports, as one batch of 2B.
         """
@@ -107,6 +112,29 @@ class MSVLModel(PreTrainedModel):
                 token_labels=hidden_tokens.labels,
             ),
         )
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        *args: Any,
+        sources: Sequence[Mapping[str, str]] = (),
+        **kwargs: Any,
+    ) -> None:
+        """Write what transformers writes, and the model card. A tokenizer is no part of the model: see `exported`.
+
+        Args:
+            save_directory: Created when absent.
+            is_main_process: Whether this process writes, as in transformers.
+            args: Of transformers.
+            sources: Data sets with "name" and "licence" that it was trained on, for the card.
+            kwargs: Of transformers.
+        """
+        super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
+        if is_main_process:
+            assert isinstance(self.config, MSVLConfig)
+            card = model_card(self.config, sources=sources, num_parameters=self.num_parameters())
+            (Path(save_directory) / CARD).write_text(card, encoding="utf-8")
 
     def encode_image(self, images: Tensor) -> ImageEmbeddings:
         """Embed grey uint8 images [B, 1, H, W]. Raises ConfigError when they are not of the model's size."""

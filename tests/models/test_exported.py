@@ -58,6 +58,20 @@ def test_what_transformers_saves_is_an_exported_model(tmp_path: Path) -> None:
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
 
 
+def test_what_transformers_saves_has_a_card_and_comes_back(tmp_path: Path) -> None:
+    model, batch = tiny_model().eval(), tiny_batch()
+    model.save_pretrained(tmp_path / "plain")
+    model.save_pretrained(tmp_path / "told", sources=[{"name": "phantom", "licence": "Apache-2.0"}])
+    plain, told = ((tmp_path / name / "README.md").read_text(encoding="utf-8") for name in ("plain", "told"))
+    assert "research use. Not a medical device" in plain
+    assert f"{sum(value.numel() for value in model.parameters()):,} parameters" in plain
+    assert "Not recorded in this folder." in plain
+    assert "- phantom (licence: Apache-2.0)" in told
+    assert "`tokenizer/`" not in told
+    loaded = MSVLModel.from_pretrained(tmp_path / "told").eval()
+    assert torch.equal(loaded(batch).image, model(batch).image)
+
+
 def test_bfloat16_weights_are_loaded_in_float32(tmp_path: Path) -> None:
     model = export(tmp_path)
     state = {name: value.bfloat16() for name, value in model.state_dict().items()}

@@ -73,6 +73,13 @@ def test_shapes(stem: str, pooling: str) -> None:
     }
 
 
+def test_a_batch_alone_is_enough() -> None:
+    model = variant("patch", "cls")
+    found = model(tiny_batch())
+    assert found.reconstruction is None
+    assert torch.equal(found.text, model(tiny_batch(), seed=5, reconstruct=False).text)
+
+
 def test_global_embeddings_have_unit_length() -> None:
     embeddings = variant("conv", "mean")(tiny_batch(), seed=0, reconstruct=True)
     for value in (embeddings.image, embeddings.text, embeddings.masked_image, embeddings.masked_text):
