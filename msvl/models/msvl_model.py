@@ -132,6 +132,7 @@ class MSVLModel(PreTrainedModel):
         """
         super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
         if is_main_process:
+            assert isinstance(self.config, MSVLConfig)
             card = model_card(self.config, sources=sources, num_parameters=self.num_parameters())
             (Path(save_directory) / CARD).write_text(card, encoding="utf-8")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,13 @@ from msvl.monitoring.heartbeat import Heartbeat
 from msvl.monitoring.observer import Observer
 from msvl.monitoring.writers import JsonlWriter, ProgressBar, WandbWriter
 from msvl.training.engine import Engine
-from msvl.training.first_screen import first_screen
+from msvl.training.first_screen import PLAIN, first_screen
 from msvl.training.lease import Lease
 from msvl.training.prepare import Prepared
 from msvl.training.saver import Retention, Saver
 from msvl.training.state import TrainState
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ def build_observers(attempt: Attempt, state: TrainState) -> list[Observer]:
     folder.begin_attempt(config, attempt.lease.number, facts=facts, resumed_at=state.step)
     sys.stderr.write(first_screen(attempt.prepared, facts, state))
     sys.stderr.flush()
+    if facts["accumulation_kind"] == "plain":
+        logger.warning("train.accumulation is %s", PLAIN)
     observers: list[Observer] = [
         JsonlWriter(folder.metrics, attempt.lease.number),
         CollapseWatch(),

@@ -7,6 +7,9 @@ import sys
 from msvl.training.prepare import Prepared
 from msvl.training.state import TrainState
 
+PLAIN = "PLAIN: each micro-batch contrasts with itself alone, which is another objective"
+"""What `train.accumulation=plain` does."""
+
 
 def first_screen(prepared: Prepared, facts: dict[str, object], state: TrainState) -> str:
     """Say in ten lines what will happen."""
@@ -35,7 +38,7 @@ def first_screen(prepared: Prepared, facts: dict[str, object], state: TrainState
         + {
             "cached": ", gradients of the whole batch (cached)",
             "none": "",
-            "plain": ", PLAIN: each micro-batch contrasts with itself alone, which is another objective",
+            "plain": f", {PLAIN}",
         }[str(facts["accumulation_kind"])],
         f"  engine      DeepSpeed ZeRO-{facts['zero_stage']}, {facts['precision']}, {facts['device']}, "
         f"{facts['threads_per_rank']} threads per rank",

@@ -74,6 +74,16 @@ def test_stop(tiny_set: Path, tmp_path: Path) -> None:
     assert (tmp_path / "r" / "checkpoints" / "step-00000006" / "COMPLETE").is_file()
 
 
+def test_plain_accumulation_is_named_in_the_log(tiny_set: Path, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run.yaml", data=tiny_set, runs=tmp_path, name="r")
+    words = ["train.steps=1", "train.micro_batch=4", "train.accumulation=plain"]
+    done = execute([sys.executable, "-m", "msvl.train", "--config", str(config), *words])
+    assert done.code == 0, done.output[-3000:]
+    log = (tmp_path / "r" / "log" / "rank-00000.txt").read_text()
+    assert "WARNING msvl.training.attempt: train.accumulation is PLAIN" in log
+    assert "another objective" in log
+
+
 def test_plain_accumulation_cannot_take_a_batch_back(tiny_set: Path, tmp_path: Path) -> None:
     config = troubled(tmp_path, tiny_set, not_finite="skip")
     done = execute([sys.executable, "-m", "msvl.train", "--config", str(config), "train.accumulation=plain"])

@@ -89,6 +89,8 @@ def peak_bytes(scale: str, shape: Shape) -> float:
         "global_sigmoid": lambda: gathered + 4 * g * c + 8 * g * c + 4 * b * c + identities,
         # the gradient of a head as wide as C; 3 b pairs of 2 C channels, or the gradient of what was gathered
         "instance": lambda: gathered + 8 * c * c + max(8 * g * c, 48 * b * c) + identities,
+        # gathered, and on the way there the own pair side by side
+        "modality": lambda: gathered + 8 * b * c + identities,
         # two gradients, of images and of reports, beside the pair of them
         "modality_cross_sample": lambda: gathered + 8 * g * c + 8 * g * c + 8 * b * c + identities,
         "local": lambda: _local(shape),

@@ -114,8 +114,6 @@ def test_bytes_sent_are_those_of_the_formulas(world: int, name: str) -> None:
 def memory_cases() -> Iterator[ParameterSet]:
     """Yield ranks, pairs per rank, sizes and loss; the largest take half a minute each, and CI takes 4 pairs there."""
     for world, sizes, name in product(WORLDS, SIZES, CONFIGS):
-        if name == "modality":
-            continue
         large = world == 512 and sizes != "196-patches" and name in ("local", "all")
         if large:
             yield pytest.param(world, 4, sizes, name)

@@ -39,9 +39,7 @@ def add_parsers(groups: Any) -> None:
         metavar="NAME=VALUE",
         help="of the loss's constructor, YAML; {class: MODULE:CLASS, ...} builds a loss inside a wrapper",
     )
-    parser.add_argument(
-        "--out", type=Path, help="JSON file (default: gradcheck.json in the run's folder, if it is there)"
-    )
+    parser.add_argument("--out", type=Path, help="JSON file (default: gradcheck.json in the run's folder)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON instead of a table")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="change values of the configuration")
     parser.set_defaults(run=run)
@@ -93,6 +91,7 @@ def _check_companions(arguments: argparse.Namespace) -> None:
 
 def _own(arguments: argparse.Namespace) -> tuple[Any, Path | None]:
     from msvl.config.load import load_config
+    from msvl.config.private import private_folder
     from msvl.training.config import PretrainConfig
     from msvl.training.gradcheck.compare import compare
     from msvl.training.gradcheck.own import PAIRS_PER_RANK, measure, parameter_groups
@@ -106,8 +105,11 @@ def _own(arguments: argparse.Namespace) -> tuple[Any, Path | None]:
     one = run_processes(1, measure, tree, pairs, None)[0]
     many = run_processes(arguments.ranks, measure, tree, pairs, arguments.broken)[0]
     groups = parameter_groups(list(next(iter(one.gradients.values()))))
-    folder = Path(config.run.folder) / config.run.name
-    out = arguments.out or (folder / "gradcheck.json" if folder.is_dir() else None)
+    out = arguments.out
+    if out is None:
+        folder = Path(config.run.folder) / config.run.name
+        private_folder(folder)
+        out = folder / "gradcheck.json"
     return compare(one, many, ranks=arguments.ranks, tolerance=arguments.tolerance, groups=groups), out
 
 

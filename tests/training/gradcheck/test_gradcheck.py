@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from msvl.training.run_folder import RunFolder
 from tests.helpers.runs import ROOT, Finished, execute
 
 pytestmark = pytest.mark.ranks
@@ -49,11 +50,15 @@ def test_the_sigmoid_loss_is_exact(tmp_path: Path) -> None:
         ("unscaled", "the mix with other losses changes with the number of GPUs"),
     ],
 )
-def test_a_popular_mistake_is_found(mistake: str, words: str) -> None:
-    done = gradcheck(CONFIG, "--shrink", "--ranks", "2", "--break", mistake)
+def test_a_popular_mistake_is_found(tmp_path: Path, mistake: str, words: str) -> None:
+    done = gradcheck(CONFIG, "--shrink", "--ranks", "2", "--break", mistake, f"run.folder={tmp_path}")
     assert done.code == 1, done.output
     assert words in done.output
     assert "WRONG" in done.output
+    run = tmp_path / "mimic_cxr"  # made by gradcheck, which stores the result with a run that is still to come
+    assert json.loads((run / "gradcheck.json").read_text())["right"] is False
+    assert run.stat().st_mode & 0o077 == 0
+    RunFolder(run).check_start(resume=False)
 
 
 @pytest.mark.evidence("`msvl gradcheck --loss` says in words what anybody's loss does on N ranks", how="gloo")
