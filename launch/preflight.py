@@ -82,7 +82,7 @@ def node_faults(arguments: argparse.Namespace, nodes: int) -> list[str]:
     world = nodes * arguments.ranks_per_node
     alone = LaunchedRank(rank=0, local_rank=0, world_size=world, local_world_size=arguments.ranks_per_node)
     try:
-        prepare(arguments.config, [], resume=True, rank=alone)
+        prepare(arguments.config, [], resume=True, rank=alone, ask_hub=False)
     except MsvlError as error:
         faults.append(str(error))
     return faults

@@ -101,7 +101,7 @@ def prepare_submission(
         checked = load_config(config, overrides, PretrainConfig)
     else:
         alone = LaunchedRank(0, 0, world_size=cluster.world_size, local_world_size=cluster.ranks)
-        checked = prepare(config, overrides, resume=resume, rank=alone).config
+        checked = prepare(config, overrides, resume=resume, rank=alone, ask_hub=False).config
         check_hub(checked, cluster)
     run = (Path(checked.run.folder) / checked.run.name).absolute()
     frozen, code = run / "slurm" / "config.yaml", Path.cwd()

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from importlib.machinery import PathFinder
 
 from msvl.config.errors import ConfigError
 
@@ -20,7 +21,7 @@ def load_class(path: str, *, where: str) -> type:
     Raises:
         ConfigError: It cannot be imported.
     """
-    module, name = _split(path, where)
+    module, name = _parts(path, where)
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
@@ -30,18 +31,23 @@ def load_class(path: str, *, where: str) -> type:
     return found
 
 
-def check_class(path: str, *, where: str) -> None:
-    """Raise ConfigError when the module of `package.module:Class` cannot be found; it is not imported, its packages are."""
-    module, _ = _split(path, where)
+def check_importable(path: str, *, where: str) -> None:
+    """Raise ConfigError when there is no module that `load_class` could import. Imports nothing, so no torch either."""
+    module, _ = _parts(path, where)
+    first, *rest = module.split(".")
     try:
-        found = importlib.util.find_spec(module)
-    except ImportError as error:
-        raise ConfigError(f"{where} {path} cannot be imported: {error}") from error
+        found = importlib.util.find_spec(first)
+    except ValueError:  # a module without a spec, such as __main__, or no name at all
+        found = None
+    for part in rest:
+        places = found.submodule_search_locations if found else None
+        found = PathFinder.find_spec(f"{found.name}.{part}", places) if found and places else None
     if found is None:
-        raise ConfigError(f"{where} {path} cannot be imported: no module {module} here or among the installed packages")
+        raise ConfigError(f"{where} {path} cannot be imported: there is no module {module} here or in the environment")
 
 
-def _split(path: str, where: str) -> tuple[str, str]:
+def _parts(path: str, where: str) -> tuple[str, str]:
+    """Return module and class; modules of the working folder can be imported from now on."""
     module, colon, name = path.partition(":")
     if not colon:
         raise ConfigError(f"{where} {path}: expected package.module:Class")

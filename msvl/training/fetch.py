@@ -20,6 +20,7 @@ from msvl.training.hub import (
     default_cache,
     file_hashes,
     hub_names,
+    is_hub_fault,
     missing_names,
     read_record,
 )
@@ -74,15 +75,12 @@ def fetch(name: str, cache: Path, *, key: str) -> str:
     Raises ConfigError when the hub cannot be reached or has no such model.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     try:
         files = [entry.rfilename for entry in HfApi().model_info(name).siblings or []]
         snapshot = Path(snapshot_download(name, cache_dir=cache, allow_patterns=[*SMALL_FILES, weights_pattern(files)]))
     except Exception as error:
-        if not isinstance(
-            error, HfHubHTTPError | HFValidationError | OfflineModeIsEnabled | OSError
-        ) and not _is_network(error):
+        if not is_hub_fault(error):
             raise
         detail = " ".join(str(error).split())[:200]
         raise ConfigError(
@@ -93,11 +91,6 @@ def fetch(name: str, cache: Path, *, key: str) -> str:
     temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
     os.replace(temporary, cache / RECORD)
     return snapshot.name
-
-
-def _is_network(error: Exception) -> bool:
-    """Return whether the hub's HTTP library raised it, which has had three names so far and is not ours to depend on."""
-    return type(error).__module__.split(".")[0].startswith("httpx")
 
 
 def weights_pattern(files: Sequence[str]) -> str:

@@ -1,21 +1,20 @@
-"""Published weights and tokenizers that a configuration names: which, and whether the cache has them. No torch, no network."""
+"""Published weights and tokenizers that a configuration names: which, and whether they can be had. No torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 from msvl.config.errors import ConfigError
 from msvl.training.config import PretrainConfig
 
+ASK_SECONDS = 10
+"""Patience with the hub before a start."""
 RECORD = "msvl-fetched.json"
 """In the cache: what `msvl fetch` brought, with the hash of every file."""
-HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
-"""Old models of the hub have no owner."""
 
 
 def default_cache() -> Path:
@@ -34,20 +33,6 @@ def hub_names(config: PretrainConfig) -> dict[str, str]:
     return {name: key for key, name in named.items() if name and not Path(name).is_dir()}
 
 
-def check_named(config: PretrainConfig) -> None:
-    """Raise ConfigError for a name that is neither a folder nor can be on the hub, or that an offline machine lacks."""
-    for name, key in hub_names(config).items():
-        if not HUB_NAME.fullmatch(name):
-            raise ConfigError(
-                f"{key} '{name}': there is no such folder, and no name on the hub has that form (owner/name)"
-            )
-        if os.environ.get("HF_HUB_OFFLINE") == "1" and cached_snapshot(default_cache(), name) is None:
-            raise ConfigError(
-                f"{key} '{name}' is not in the cache {default_cache()}, and HF_HUB_OFFLINE=1 keeps it from being fetched: "
-                "run `msvl fetch CONFIG` where there is a network, or name a folder"
-            )
-
-
 def cached_snapshot(cache: Path, name: str) -> Path | None:
     """Return the folder in the cache that `name` is loaded from without network, None when it is not there."""
     folder = cache / f"models--{name.replace('/', '--')}"
@@ -62,6 +47,47 @@ def cached_snapshot(cache: Path, name: str) -> Path | None:
 def missing_names(config: PretrainConfig, cache: Path) -> dict[str, str]:
     """Return those of `hub_names` that the cache lacks."""
     return {name: key for name, key in hub_names(config).items() if cached_snapshot(cache, name) is None}
+
+
+def check_named(config: PretrainConfig, *, ask_hub: bool) -> None:
+    """Raise ConfigError when a named model cannot be had.
+
+    A name is a path, and has to be a folder, when it begins with '/', '.' or '~' or has more than one '/'. Any other name
+    that the cache lacks is asked of the hub, once and without retries; offline, it is refused.
+
+    Args:
+        config: The run's.
+        ask_hub: False where the job runs on another machine than this one.
+    """
+    for name, key in hub_names(config).items():
+        if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+            raise ConfigError(f"{key} '{name}' is no folder: name one that is here ('~' stays as it is), or a hub name")
+    for name, key in missing_names(config, default_cache()).items() if ask_hub else ():
+        _ask_hub(name, key)
+
+
+def _ask_hub(name: str, key: str) -> None:
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().model_info(name, timeout=ASK_SECONDS)
+    except Exception as error:
+        if not is_hub_fault(error):
+            raise
+        detail = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"{key} '{name}' is neither a folder here nor in {default_cache()}, and the hub does not give it ({detail}): set it "
+            "to a folder, or type `msvl fetch CONFIG` on a machine with internet"
+        ) from error
+
+
+def is_hub_fault(error: Exception) -> bool:
+    """Return whether an error of huggingface_hub means that the hub was not reached or has no such model."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    # Its HTTP library has had three names so far and is not ours to depend on.
+    network = type(error).__module__.split(".")[0].startswith("httpx")
+    return network or isinstance(error, HfHubHTTPError | HFValidationError | OfflineModeIsEnabled | OSError)
 
 
 def read_record(cache: Path) -> dict[str, Any]:

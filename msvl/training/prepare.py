@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from msvl.config.errors import ConfigError
-from msvl.config.imports import check_class
+from msvl.config.imports import check_importable
 from msvl.config.load import load_config
 from msvl.data.lanes import check_world
 from msvl.data.packed import PackedSet
@@ -57,12 +57,14 @@ class Prepared:
         return newest
 
 
-def prepare(config_path: str, overrides: Sequence[str], *, resume: bool, rank: LaunchedRank) -> Prepared:
-    """Check configuration, run folder, world size, data and tokenizer. Raises the MsvlError that names what is wrong."""
+def prepare(
+    config_path: str, overrides: Sequence[str], *, resume: bool, rank: LaunchedRank, ask_hub: bool = True
+) -> Prepared:
+    """Check configuration, run folder, world size, data, tokenizer, and that named weights and classes are to be had.
+
+    Raises the MsvlError that names what is wrong. `ask_hub` as in `check_named`.
+    """
     config = load_config(config_path, overrides, PretrainConfig)
-    check_named(config)
-    for custom in config.objectives.custom.values():
-        check_class(custom.class_, where="objectives.custom")
     folder = RunFolder(Path(config.run.folder) / config.run.name)
     folder.check_start(resume=resume)
     micro_batch(config, rank.world_size)
@@ -79,6 +81,9 @@ def prepare(config_path: str, overrides: Sequence[str], *, resume: bool, rank: L
         )
     for source in data.sets:
         _check_fine_pixels(config, source)
+    for name, custom in config.objectives.custom.items():
+        check_importable(custom.class_, where=f"objectives.custom.{name}.class")
+    check_named(config, ask_hub=ask_hub)
     prepared = Prepared(
         config=config,
         packed=packed,

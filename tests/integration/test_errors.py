@@ -39,7 +39,7 @@ def config(tiny_set: Path, tmp_path: Path) -> Path:
         (["data.path=nowhere/phantom"], ["nowhere/phantom is no packed set", "msvl data pack phantom"]),
         (["data.train_split=tarin"], ["'tarin' has no samples", "train (", "val ("]),
         (["validation.best_metric=auc"], ["validation.best_metric", "'auc'", "retrieval.report_r5"]),
-        (["model.text.weights=./nowhere"], ["model.text.weights", "'./nowhere'", "no such folder"]),
+        (["model.text.weights=./nowhere"], ["model.text.weights", "'./nowhere'", "is no folder"]),
         (
             ["objectives.custom.mine.class=nosuch.mod:Loss"],
             ["objectives.custom", "nosuch.mod:Loss", "cannot be imported"],
