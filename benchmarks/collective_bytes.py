@@ -1,6 +1,7 @@
 """Bytes that each loss sends per step on 1, 2 and 4 real gloo ranks, against the formulas of docs/scaling.md.
 
-    unshare -rn sh -c 'ip link set lo up && python benchmarks/collective_bytes.py'    two minutes; CSV into benchmarks/results/
+    unshare -rn sh -c 'ip link set lo up && python benchmarks/collective_bytes.py'    two minutes; CSV and plot into benchmarks/results/
+    python benchmarks/collective_bytes.py --plot FILE.csv    the plot of a CSV that is there
 
 Two counts. "recorded": what every collective was given, by the recorder of msvl/collectives, with the algorithms that send
 the least; it must equal the formula, or the script fails. "loopback": what passed the loopback interface, which is what gloo
@@ -11,6 +12,7 @@ itself sends, headers and acknowledgements included; it counts this run alone on
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import machine, write_csv  # noqa: E402
+from benchmarks.measuring import Panel, draw_bars, machine, read_csv, write_csv  # noqa: E402
 from msvl.collectives.agree import barrier  # noqa: E402
 from msvl.collectives.strict import check_collectives, recording  # noqa: E402
 from msvl.collectives.world import rank, world_size  # noqa: E402
@@ -87,8 +89,31 @@ def rows_for(world: int) -> list[dict[str, object]]:
     return rows
 
 
+def draw(source: Path) -> None:
+    """Draw the plot of a CSV beside it; one rank sends nothing and is left out."""
+    rows, remark = read_csv(source)
+    panels = []
+    for world in WORLDS[1:]:
+        own = [row for row in rows if int(row["ranks"]) == world]
+        series = {
+            "formula": [float(row["formula_bytes"]) / 1e6 for row in own],
+            "recorded": [float(row["recorded_bytes"]) / 1e6 for row in own],
+            "over the loopback": [float(row["loopback_bytes"]) / 1e6 for row in own],
+        }
+        panels.append(
+            Panel(f"MB per rank and step, {world} ranks", [row["loss"].replace("_", " ") for row in own], series)
+        )
+    draw_bars(panels, source.with_suffix(".png"), f"What each loss sends\n{remark}")
+
+
 def main() -> None:
     """Count, print, write; fail where a rank sends other than the formula."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plot", type=Path, metavar="FILE.csv", help="only draw the plot of a CSV that is there")
+    arguments = parser.parse_args()
+    if arguments.plot:
+        draw(arguments.plot)
+        return
     rows = []
     print(f"{'ranks':>5}  {'loss':22}{'formula':>12}{'recorded':>12}{'loopback':>12}   bytes per rank and step")
     for world in WORLDS:
@@ -97,7 +122,7 @@ def main() -> None:
             numbers = "".join(f"{row[f'{kind}_bytes']:>12,}" for kind in ("formula", "recorded", "loopback"))
             print(f"{world:>5}  {row['loss']:22}{numbers}   {'' if row['equal'] else 'NOT EQUAL'}", flush=True)
     remark = f"{machine()}, gloo; {SIZES.pairs} pairs over all ranks, {STEPS} steps after a first one"
-    write_csv("collective_bytes", rows, remark)
+    draw(write_csv("collective_bytes", rows, remark))
     if not all(row["equal"] for row in rows):
         sys.exit("a rank sends other than the formula says")
 

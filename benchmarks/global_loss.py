@@ -1,7 +1,8 @@
 """Global loss, forward and backward: the matrix form against blocks of rows with recomputed logits.
 
-    python benchmarks/global_loss.py                       16k x 512 both, 32k x 512 ours; CSV into benchmarks/results/
+    python benchmarks/global_loss.py                       16k x 512 both, 32k x 512 ours; CSV and plot into benchmarks/results/
     python benchmarks/global_loss.py --pairs 4096          one size, printed only
+    python benchmarks/global_loss.py --plot FILE.csv       the plot of a CSV that is there
 
 Median of interleaved rounds in one process; peak memory above inputs and their gradients, of a fresh process per form.
 """
@@ -18,7 +19,17 @@ from torch.nn.functional import cross_entropy, normalize
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import answered, machine, matmul_rate, median_seconds, peak_of, write_csv  # noqa: E402
+from benchmarks.measuring import (  # noqa: E402
+    Panel,
+    answered,
+    draw_bars,
+    machine,
+    matmul_rate,
+    median_seconds,
+    peak_of,
+    read_csv,
+    write_csv,
+)
 from msvl.objectives.chunked import two_way_rows  # noqa: E402
 
 
@@ -59,15 +70,31 @@ def measured(pairs: int, channels: int, forms: list[str], *, rounds: int) -> dic
     return row
 
 
+def draw(source: Path) -> None:
+    """Draw the plot of a CSV beside it."""
+    rows, remark = read_csv(source)
+    places = [f"{int(row['pairs']):,} x {row['channels']}" for row in rows]
+    names = {"plain": "matrix form", "ours": "msvl"}
+    panels = [
+        Panel(title, places, {name: [float(row[f"{form}_{unit}"]) if row[f"{form}_{unit}"] else None for row in rows] for form, name in names.items()}, log=log)
+        for unit, title, log in (("s", "seconds, forward + backward", False), ("gb", "peak GB above inputs and gradients", True))
+    ]  # fmt: skip
+    draw_bars(panels, source.with_suffix(".png"), f"Global loss, pairs x channels; no bar: not measured\n{remark}")
+
+
 def main() -> None:
     """Measure, print, and write results where no size was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int)
     parser.add_argument("--channels", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--plot", type=Path, metavar="FILE.csv")
     if answered(LOSSES, make):
         return
     arguments = parser.parse_args()
+    if arguments.plot:
+        draw(arguments.plot)
+        return
     median_seconds(LOSSES, make(64, 16), rounds=1)  # libraries load their workspaces
     remark = f"{machine()}, matmul {matmul_rate():.0f} GFLOP/s, median of {arguments.rounds} interleaved rounds"
     print(remark)
@@ -78,7 +105,7 @@ def main() -> None:
         rows.append(measured(pairs, arguments.channels, forms, rounds=rounds))
         print(rows[-1], flush=True)
     if not arguments.pairs:
-        write_csv("global_loss", rows, remark)
+        draw(write_csv("global_loss", rows, remark))
 
 
 if __name__ == "__main__":

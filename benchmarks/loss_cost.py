@@ -2,6 +2,7 @@
 
     python benchmarks/loss_cost.py              FLOP, counted on the meta device (four minutes); CSV into benchmarks/results/
     python benchmarks/loss_cost.py --measure    seconds of one rank's share on this machine (two minutes, 12 GB); another CSV
+    python benchmarks/loss_cost.py --plot FILE  the plot of a CSV that is there, of either kind; the first two draw theirs
 
 FLOP are those of matrix products and convolutions, two per multiplication and addition, forward and backward, counted by
 torch's FlopCounterMode on msvl's own modules with the sizes of configs/pretrain/mimic_cxr.yaml. Elementwise work (softmax,
@@ -29,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import machine, matmul_rate, write_csv  # noqa: E402
+from benchmarks.measuring import Panel, draw_bars, machine, matmul_rate, read_csv, write_csv  # noqa: E402
 from benchmarks.one_rank import (  # noqa: E402
     as_leaves,
     batch_of,
@@ -187,16 +188,45 @@ def _loss(objectives: Objectives, name: str, embeddings: Embeddings, ids: Sample
     return one_scale(objectives, name, embeddings, ids)
 
 
+def draw(source: Path) -> None:
+    """Draw the plot of a CSV beside it: shares of the FLOP, or seconds."""
+    rows, remark = read_csv(source)
+    if "model_forward" in rows[0]:
+        names = ["model", *OBJECTIVES, "losses"]
+        seconds = {"seconds": [float(rows[0][name]) for name in names]}
+        panels = [
+            Panel(
+                "seconds, forward + backward", ["encoders and decoders", *names[1:-1], "all losses"], seconds, log=True
+            )
+        ]
+    else:
+        panels = []
+        for model in dict.fromkeys(row["model"] for row in rows):
+            # The share does not depend on the number of ranks: one row per global batch says all.
+            own = list({row["global_batch"]: row for row in rows if row["model"] == model}.values())
+            parts = ("encoders", "masked", "decoders", "losses")
+            totals = [sum(float(row[part]) for part in parts) for row in own]
+            series = {
+                part: [100 * float(row[part]) / total for row, total in zip(own, totals, strict=True)] for part in parts
+            }
+            places = [f"{int(row['global_batch']):,} pairs: losses {row['losses_percent']} %" for row in own]
+            panels.append(Panel(f"% of the FLOP of a step, {model}", places, series, stacked=True))
+    draw_bars(panels, source.with_suffix(".png"), f"The losses beside the encoders\n{remark}")
+
+
 def main() -> None:
     """Count or measure, print, and write results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", action="store_true")
     parser.add_argument("--pairs", type=int, help="of the measured rank, one of eight; 32 by default. Printed only")
+    parser.add_argument("--plot", type=Path, metavar="FILE.csv")
     arguments = parser.parse_args()
+    if arguments.plot:
+        draw(arguments.plot)
+        return
     if not arguments.measure:
-        write_csv(
-            "loss_cost", counted(), f"GFLOP per rank and step, forward and backward, torch {torch.__version__}, meta"
-        )
+        remark = f"GFLOP per rank and step, forward and backward, torch {torch.__version__}, meta"
+        draw(write_csv("loss_cost", counted(), remark))
         return
     config = configuration(*next(iter(MODELS.values())))
     measured(config, 1, 2, rounds=1)  # libraries load their workspaces
@@ -204,7 +234,7 @@ def main() -> None:
     row = measured(config, arguments.pairs or 32, 8, rounds=5)
     print(remark, row, sep="\n")
     if not arguments.pairs:
-        write_csv("loss_cost_measured", [row], remark)
+        draw(write_csv("loss_cost_measured", [row], remark))
 
 
 if __name__ == "__main__":

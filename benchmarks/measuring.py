@@ -1,4 +1,4 @@
-"""What the benchmarks of the losses share: the time of passes and their peak memory, the machine in words, CSV files.
+"""What the benchmarks of the losses share: the time of passes and their peak memory, the machine in words, CSV files, bars.
 
 Memory is read from Linux (/proc/self), so these benchmarks run there only.
 """
@@ -12,15 +12,18 @@ import platform
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 RESULTS = Path(__file__).parent / "results"
+COLOURS = ("#2b6c99", "#b04a3a", "#c99a2e", "#6aa84f", "#7a4fa3", "#5f6b76", "#d08bb0")
 
 
 def median_seconds(
@@ -126,6 +129,58 @@ def write_csv(name: str, rows: Sequence[Mapping[str, object]], remark: str) -> P
     target = RESULTS / f"{name}-{datetime.now(UTC):%Y-%m-%d}.csv"
     write_rows(target, rows, remark)
     return target
+
+
+def read_csv(source: Path) -> tuple[list[dict[str, str]], str]:
+    """Return the rows of a CSV that `write_csv` made, and its remark."""
+    remark, *lines = source.read_text(encoding="utf-8").splitlines()
+    return list(csv.DictReader(lines)), remark.removeprefix("# ")
+
+
+class Panel(NamedTuple):
+    """One panel of horizontal bars: a group per place, a bar per series."""
+
+    title: str
+    places: Sequence[str]
+    series: Mapping[str, Sequence[float | None]]
+    """Legend -> a value per place; None draws nothing."""
+    log: bool = False
+    stacked: bool = False
+
+
+def draw_bars(panels: Sequence[Panel], target: Path, title: str) -> None:
+    """Draw panels of the same series side by side, with every value written at its bar."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to load
+    from matplotlib.figure import Figure
+
+    tallest = max(len(panel.places) * (1 if panel.stacked else len(panel.series)) for panel in panels)
+    figure = Figure(figsize=(5.6 * len(panels), 1.6 + 0.25 * max(6, tallest)), layout="constrained")
+    for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        width = 0.8 if panel.stacked else 0.8 / len(panel.series)
+        ends = [0.0] * len(panel.places)
+        for number, (name, values) in enumerate(panel.series.items()):
+            shift = 0.0 if panel.stacked else (number + 0.5) * width - 0.4
+            where = [place + shift for place in range(len(ends))]
+            drawn = [value or 0.0 for value in values]
+            bars = axis.barh(
+                where, drawn, width, label=name, color=COLOURS[number], left=ends if panel.stacked else None
+            )
+            ends = [end + value for end, value in zip(ends, drawn, strict=True)] if panel.stacked else ends
+            if not panel.stacked:
+                axis.bar_label(
+                    bars, ["" if value is None else f"{value:,.4g}" for value in values], padding=3, fontsize=7
+                )
+        axis.set_xscale("log" if panel.log else "linear")
+        axis.set_yticks(range(len(ends)), panel.places, fontsize=8)
+        axis.invert_yaxis()
+        axis.margins(x=0.0 if panel.stacked else 0.2)
+        axis.set_xlabel(panel.title)
+        axis.grid(axis="x", alpha=0.3)
+    if len(panels[0].series) > 1:
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    figure.suptitle("\n".join(textwrap.fill(line, 85 * len(panels)) for line in title.splitlines()), fontsize=8)
+    FigureCanvasAgg(figure)
+    figure.savefig(target, dpi=110)
 
 
 def write_rows(target: Path, rows: Sequence[Mapping[str, object]], remark: str) -> None:

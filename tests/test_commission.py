@@ -56,7 +56,7 @@ def test_accelerate_launch_without_shards_names_the_command(clone: Path) -> None
 def test_accelerate_launch_trains_the_quickstart(clone: Path) -> None:
     code, output = typed(
         clone,
-        "msvl data pack phantom --out shards/phantom --train 64 --val 16 --test 16 --train-tokenizer 400 && "
+        f"PYTHONPATH={clone} msvl data pack phantom --out shards/phantom --train 64 --val 16 --test 16 --train-tokenizer 400 && "
         "accelerate launch msvl/train.py train.steps=1 train.global_batch=8 validation.samples=16",
     )
     assert code == 0, output[-3000:]
@@ -85,6 +85,18 @@ def test_other_ways_to_start(clone: Path, start: str) -> None:
     assert code == 0, output[-3000:]
     assert "ZeRO-2" in output
     shutil.rmtree(clone / "runs")
+
+
+def test_msvl_train_prints_the_launch_line(clone: Path) -> None:
+    line = "msvl train configs/pretrain/quickstart.yaml data.path=shards/phantom train.steps=1 --ranks 2 --dry-run"
+    code, output = typed(clone, f"export PYTHONPATH={clone} && {line} && python -c 'import msvl; print(msvl.__file__)'")
+    assert code == 0, output[-3000:]
+    printed, imported = output.strip().splitlines()
+    assert imported == str(clone / "msvl" / "__init__.py"), "the clone's msvl answers, not the checkout's"
+    assert printed.startswith("$ accelerate launch --use_deepspeed ")
+    assert printed.endswith(
+        "msvl/train.py --config configs/pretrain/quickstart.yaml data.path=shards/phantom train.steps=1"
+    )
 
 
 def test_required_packages_are_in_install_requires() -> None:

@@ -111,6 +111,11 @@ def test_a_page_with_real_report_text_says_so(tmp_path: Path) -> None:
     assert "contains radiographs and report text of patients (CC0 &amp; more)" in text
 
 
+@pytest.mark.evidence(
+    "results.json has the promised figures, each with its interval and the untrained model's, throughput, seconds per phase, versions, "
+    "ranks, stage and precision",
+    how="cpu",
+)
 def test_results_hold_the_names_that_others_rely_on(run: Path) -> None:
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     for task, name in (
@@ -126,7 +131,9 @@ def test_results_hold_the_names_that_others_rely_on(run: Path) -> None:
     assert results["throughput"]["pairs_per_second"] == pytest.approx(133, abs=3)
     assert results["seconds"]["train"] == 200.0
     assert results["versions"] == {"torch": "2"}
-    assert results["facts"]["zero_stage"] == 2
+    facts = results["facts"]
+    assert (facts["ranks"], facts["zero_stage"], facts["precision"]) == (2, 2, "fp32")
+    assert {"evaluate test", "evaluate shifted"} <= set(results["seconds"])
 
 
 def test_the_headline_is_the_runs_own_data(run: Path) -> None:

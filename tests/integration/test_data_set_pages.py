@@ -3,59 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from msvl.data.packed import SPLITS, PackedSet
 from tests.helpers.miniatures import write_miniature
-from tests.helpers.runs import ROOT, tiny_config
-
-UNZIP = f"""#!/bin/sh
-exec {sys.executable} -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[2]).extractall(sys.argv[4])' "$@"
-"""
-"""For machines without unzip: takes `-q ZIP -d FOLDER`."""
+from tests.helpers.pages import blocks, run_blocks
+from tests.helpers.runs import tiny_config
 
 TEXT = {"width": 32, "depth": 1, "heads": 2, "mlp_width": 32, "mask_ratio": 0.3}
 
 
-def blocks(page: str) -> list[str]:
-    return re.findall(
-        r"^```bash\n(.*?)^```$", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-
-
 def run_page(page: str, folder: Path, tokenizer: Path) -> None:
-    """Run the blocks with `msvl` on the path, and a toy model under the name of the shipped configuration."""
-    programs = folder / "bin"
-    programs.mkdir()
-    _program(programs / "msvl", f'#!/bin/sh\nexec {sys.executable} -m msvl.cli "$@"\n')
-    if not shutil.which("unzip"):
-        _program(programs / "unzip", UNZIP)
+    """Run the blocks with a toy model under the name of the shipped configuration."""
     (folder / "configs" / "pretrain").mkdir(parents=True)
     tiny_config(
         folder / "configs" / "pretrain" / "mimic_cxr.yaml", data=Path("shards/mimic"), runs=Path("runs"), name="mimic_cxr",
         train={"steps": 2, "save_every": 2}, model={"text": TEXT | {"tokenizer": str(tokenizer)}},
     )  # fmt: skip
-    environment = os.environ | {
-        "PATH": f"{programs}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
-    for block in blocks(page):
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", block], cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
-            check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{block}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
-
-
-def _program(path: Path, text: str) -> None:
-    path.write_text(text)
-    path.chmod(0o755)
+    run_blocks(blocks(f"docs/{page}"), folder)
 
 
 @pytest.fixture(scope="module")
