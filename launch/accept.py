@@ -22,11 +22,10 @@ from msvl.config.errors import ConfigError
 from msvl.config.exit_codes import ANSWER_IS_NO
 from msvl.config.load import load_config
 from msvl.config.save import save_config
-from msvl.data.lanes import check_world
 from msvl.environment import accelerators
 from msvl.training.acceptance.rank import MISTAKES
 from msvl.training.config import PretrainConfig
-from msvl.training.zero import micro_batch
+from msvl.training.prepare import check_ranks
 
 SHIPPED = Path("configs") / "pretrain"
 WITHOUT_GPUS = SHIPPED / "quickstart.yaml"
@@ -132,8 +131,7 @@ def choose_config(named: str | None, gpus: int, default: str) -> str:
 def check(config: str, overrides: Sequence[str], world: int) -> PretrainConfig:
     """Return the configuration. Raises ConfigError, and ClusterError when it does not fit so many ranks, before a job waits."""
     checked = load_config(config, overrides, PretrainConfig)
-    micro_batch(checked, world)
-    check_world(world, global_batch=checked.train.global_batch, lanes=checked.data.lanes)
+    check_ranks(checked, world)
     return checked
 
 

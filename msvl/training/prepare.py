@@ -67,8 +67,7 @@ def prepare(
     config = load_config(config_path, overrides, PretrainConfig)
     folder = RunFolder(Path(config.run.folder) / config.run.name)
     folder.check_start(resume=resume)
-    micro_batch(config, rank.world_size)
-    check_world(rank.world_size, global_batch=config.train.global_batch, lanes=config.data.lanes)
+    check_ranks(config, rank.world_size)
     packed = PackedSet.from_config(config.data)
     for split in (config.data.train_split, config.data.validation_split):
         packed.check_split(split)
@@ -95,6 +94,12 @@ def prepare(
         checkpoint=None,
     )
     return replace(prepared, checkpoint=prepared.newest_checkpoint()) if resume else prepared
+
+
+def check_ranks(config: PretrainConfig, world: int) -> None:
+    """Raise ConfigError or ClusterError when batch, micro-batch or lanes do not fit so many ranks."""
+    micro_batch(config, world)
+    check_world(world, global_batch=config.train.global_batch, lanes=config.data.lanes)
 
 
 def _check_fine_pixels(config: PretrainConfig, packed: PackedSet) -> None:
