@@ -6,8 +6,6 @@ One process computes the whole global batch without DeepSpeed. N gloo ranks then
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -25,6 +23,7 @@ from msvl.environment import prepare_environment
 from msvl.models.build import build_model
 from msvl.objectives.total import Objectives
 from msvl.training import engine as engines
+from msvl.training.acceptance.exact import forgotten_accelerator
 from msvl.training.config import PretrainConfig
 from msvl.training.module import PretrainModule
 from msvl.training.optimizer import build_optimizer
@@ -113,22 +112,6 @@ def one_process() -> Measured:
             key: torch.zeros_like(p) if p.grad is None else p.grad.clone() for key, p in module.named_parameters()
         }
     return Measured(losses, gradients, {key: p.detach().clone() for key, p in module.named_parameters()})
-
-
-@contextmanager
-def forgotten_accelerator() -> Iterator[None]:
-    """Let accelerate start as if for the first time in this process."""
-    from accelerate.state import AcceleratorState, GradientState
-
-    def forget() -> None:
-        AcceleratorState._reset_state(True)
-        GradientState._reset_state()
-
-    forget()
-    try:
-        yield
-    finally:
-        forget()
 
 
 def one_stage(stage: int, zero_options: dict[str, Any]) -> Measured:

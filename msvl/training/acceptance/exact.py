@@ -103,7 +103,7 @@ def measure_case(config: PretrainConfig, pairs: int, world: int, broken: str | N
     from deepspeed.utils import safe_get_full_grad
 
     full_fp32()
-    with _fresh_accelerator():
+    with forgotten_accelerator():
         accelerator = engines.start_processes(config, world)
         module = build_module(config)
         engine = engines.build_engine(accelerator, module, build_optimizer(module, config.optimizer, offload=False))
@@ -173,7 +173,7 @@ def _whole(module: PretrainModule, read: Any) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _fresh_accelerator() -> Iterator[None]:
+def forgotten_accelerator() -> Iterator[None]:
     """Let accelerate start as if for the first time in this process; the process group stays."""
     from accelerate.state import AcceleratorState, GradientState
 
