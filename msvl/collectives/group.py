@@ -1,4 +1,4 @@
-"""A process group for work that needs no engine: evaluation on several ranks, started by torchrun, accelerate or srun."""
+"""Process groups: one for work that needs no engine (evaluation on several ranks), and the end of any."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
-from msvl.collectives.world import is_distributed
+from msvl.collectives.agree import barrier
+from msvl.collectives.world import is_distributed, world_size
 
 
 @contextmanager
@@ -26,4 +27,14 @@ def process_group(world: int, *, timeout_minutes: float) -> Iterator[None]:
     try:
         yield
     finally:
+        dist.destroy_process_group()
+
+
+def leave_together() -> None:
+    """Collective. End the process group when all ranks are here; one rank just leaves.
+
+    gloo's threads abort a process that leaves while another rank still talks to it.
+    """
+    if world_size() > 1:
+        barrier()
         dist.destroy_process_group()

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from msvl.collectives.agree import barrier, first_message, from_rank_zero
+from msvl.collectives.group import leave_together
 from msvl.collectives.strict import check_collectives, tell
 from msvl.collectives.world import rank, world_size
 from msvl.config.errors import CheckpointError, MsvlError, SupersededError
@@ -204,6 +205,7 @@ def _train(attempt: Attempt, state: TrainState) -> int:
         _close(attempt, saver, observers, reason)
     if rank() == 0:
         say_end(state, prepared, reason)
+    leave_together()
     return 0
 
 

@@ -61,19 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ANSWER_IS_NO
     if arguments.out and rank.rank == 0:
         _write(arguments.out, found)
-    _leave_together()
+    from msvl.collectives.group import leave_together
+
+    leave_together()
     return 0
-
-
-def _leave_together() -> None:
-    """Collective. End the process group: gloo's threads abort a process that leaves while they still run."""
-    import torch.distributed as dist
-
-    from msvl.collectives.agree import barrier
-
-    if dist.is_initialized():
-        barrier()
-        dist.destroy_process_group()
 
 
 def _set_threads(config: PretrainConfig, rank: LaunchedRank) -> None:
