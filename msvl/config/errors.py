@@ -1,5 +1,7 @@
 """Errors by who can act: each is one sentence (what, where, the cure) that a command prints before exit code 2."""
 
+from typing import Self
+
 from msvl.config.exit_codes import SUPERSEDED, USERS_TO_FIX
 
 
@@ -9,6 +11,11 @@ class MsvlError(Exception):
     exit_code = USERS_TO_FIX
     agreed = False
     """Whether every rank raises this very error, so that rank 0 alone prints it."""
+
+    def on_all_ranks(self) -> Self:
+        """Return this error as one that every rank raises."""
+        self.agreed = True
+        return self
 
 
 class ConfigError(MsvlError):

@@ -72,16 +72,10 @@ class BadBatches:
             with open(self._path, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps(told) + "\n")
         if action == "stop":
-            raise _agreed(f"step {step}: {why}, so the update was not made; {CURE}")
+            raise ClusterError(f"step {step}: {why}, so the update was not made; {CURE}").on_all_ranks()
         bad = [*state.bad_steps, step]
         if len(bad) > self._config.most:
-            raise _agreed(
+            raise ClusterError(
                 f"step {step}: {why}, bad batch number {len(bad)} of this run, more than bad_batch.most allows; {CURE}"
-            )
+            ).on_all_ranks()
         return replace(state, bad_steps=bad)
-
-
-def _agreed(message: str) -> ClusterError:
-    error = ClusterError(message)
-    error.agreed = True
-    return error

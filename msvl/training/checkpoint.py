@@ -102,6 +102,4 @@ def _check_content(folder: Path) -> None:
     """
     message = first_message(damage(folder, part=rank(), parts=world_size(), below=("engine", "rng")))
     if message is not None:
-        error = CheckpointError(f"{message}; remove {folder} to resume from an older checkpoint")
-        error.agreed = True
-        raise error
+        raise CheckpointError(f"{message}; remove {folder} to resume from an older checkpoint").on_all_ranks()

@@ -43,7 +43,7 @@ class FillLog:
         try:
             self._lost.check()
         except DataError as error:
-            error.agreed = True
+            error.on_all_ranks()
             raise
 
     def before(self, step: int) -> dict[str, int]:

@@ -59,12 +59,10 @@ class Lease:
             started = f" (started {who['start']} on {who['host']}, process {who['pid']})"
         except (OSError, ValueError, KeyError):  # still being written
             started = ""
-        error = SupersededError(
+        return SupersededError(
             f"{self.run}: attempt {number}{started} has taken this run over, so attempt {self.number} ends and writes nothing "
             "more; nothing is to be done"
-        )
-        error.agreed = True
-        return error
+        ).on_all_ranks()
 
     def clear_older(self, checkpoints: Path) -> None:
         """Take unfinished checkpoints away from older attempts: none of them can be published after this."""

@@ -82,9 +82,7 @@ def _built(prepared: Prepared) -> tuple[ReportTokeniser, PretrainModule]:
     except MsvlError as error:
         fault = str(error)
     if message := first_message(fault):
-        agreed = CheckpointError(message)
-        agreed.agreed = True
-        raise agreed
+        raise CheckpointError(message).on_all_ranks()
     return tokeniser, module
 
 
@@ -111,9 +109,7 @@ def _settled(prepared: Prepared) -> Prepared:
             fault = str(error)
     found, fault = from_rank_zero((found, fault))
     if fault:
-        found_by_rank_zero = CheckpointError(fault)
-        found_by_rank_zero.agreed = True
-        raise found_by_rank_zero
+        raise CheckpointError(fault).on_all_ranks()
     return replace(prepared, checkpoint=found)
 
 
@@ -252,11 +248,9 @@ def _roll_back(engine: Engine, saver: Saver, checkpoints: Path) -> None:
     finished = complete_checkpoints(checkpoints) if rank() == 0 else []
     newest: Path | None = from_rank_zero(finished[-1] if finished else None)
     if newest is None:
-        error = CheckpointError(
+        raise CheckpointError(
             "there is no checkpoint to roll back to: set train.save_every lower, or bad_batch.not_finite=skip"
-        )
-        error.agreed = True
-        raise error
+        ).on_all_ranks()
     checkpoint.load(engine, newest)
     if rank() == 0:
         logger.warning("weights and optimizer are those of %s again", newest)

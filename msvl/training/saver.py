@@ -145,12 +145,10 @@ class Saver:
         if not judgement:
             return False
         if metric not in judgement:
-            error = ConfigError(
+            raise ConfigError(
                 f"validation.best_metric '{metric}' cannot be measured on the validation split (no labels?); measured: "
                 f"{', '.join(sorted(judgement))}: set one of them, then --resume"
-            )
-            error.agreed = True
-            raise error
+            ).on_all_ranks()
         if rank() != 0:
             return bool(from_rank_zero(None))
         saved = [value for value, _ in scored_checkpoints(self._checkpoints, metric)]
@@ -201,11 +199,9 @@ class Saver:
         if rank() == 0:
             shutil.rmtree(partial, ignore_errors=True)
         barrier()
-        error = CheckpointError(
+        raise CheckpointError(
             f"the checkpoint was not saved, older ones are untouched: {message}; free space, then --resume"
-        )
-        error.agreed = True
-        raise error
+        ).on_all_ranks()
 
 
 def _flush(path: Path) -> None:

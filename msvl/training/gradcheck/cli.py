@@ -109,7 +109,7 @@ def _own(arguments: argparse.Namespace) -> tuple[Any, Path | None]:
     if out is None:
         folder = Path(config.run.folder) / config.run.name
         private_folder(folder)
-        out = folder / "gradcheck.json"
+        out = folder / (f"gradcheck-{arguments.broken}.json" if arguments.broken else "gradcheck.json")
     return compare(one, many, ranks=arguments.ranks, tolerance=arguments.tolerance, groups=groups), out
 
 

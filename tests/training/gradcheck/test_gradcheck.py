@@ -56,7 +56,8 @@ def test_a_popular_mistake_is_found(tmp_path: Path, mistake: str, words: str) ->
     assert words in done.output
     assert "WRONG" in done.output
     run = tmp_path / "mimic_cxr"  # made by gradcheck, which stores the result with a run that is still to come
-    assert json.loads((run / "gradcheck.json").read_text())["right"] is False
+    assert json.loads((run / f"gradcheck-{mistake}.json").read_text())["right"] is False
+    assert not (run / "gradcheck.json").exists()  # which speaks of the run as it is
     assert run.stat().st_mode & 0o077 == 0
     RunFolder(run).check_start(resume=False)
 
