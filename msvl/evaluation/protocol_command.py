@@ -165,6 +165,8 @@ def _result(path: Path, name: str | None) -> Path:
     if name is not None:
         return folder / f"{name}.json"
     have = sorted(file.name.removesuffix("-samples.npz") for file in folder.glob("*-samples.npz"))
-    if len(have) != 1:
-        raise DataError(f"{folder} has {', '.join(have) or 'no judgement by a protocol'}: name one with --name, or give its .json")  # fmt: skip
+    if not have:
+        raise DataError(f"{folder} has no judgement by a protocol: make one by msvl evaluate {path} --protocol clean")
+    if len(have) > 1:
+        raise DataError(f"{folder} has {', '.join(have)}: name one with --name, or give its .json")
     return folder / f"{have[0]}.json"

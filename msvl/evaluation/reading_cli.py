@@ -33,7 +33,9 @@ def add_parsers(groups: Any) -> None:
     ground = groups.add_parser("ground", help="draw where a phrase is in an image", epilog=GROUND_EXAMPLE)
     ground.add_argument("image", type=Path, metavar="IMAGE", help="PNG, JPEG or DICOM")
     ground.add_argument("phrase", help="what to look for")
-    ground.add_argument("--out", type=Path, help="overlay to write (default: IMAGE-overlay.png)")
+    ground.add_argument(
+        "--out", type=Path, help="overlay to write (default: NAME-overlay.png in this folder, NAME being the image's)"
+    )
     ground.add_argument("--sigma", type=float, default=0.0, help="Gaussian on the patch grid, in patches (default: 0)")
     for parser in (predict, ground):
         parser.add_argument(
@@ -97,7 +99,7 @@ def _prompts(arguments: argparse.Namespace) -> PromptSet:
 def _ground(arguments: argparse.Namespace) -> int:
     if arguments.sigma < 0:
         raise ConfigError(f"--sigma {arguments.sigma:g}: give 0 or more")
-    out = arguments.out or arguments.image.with_name(f"{arguments.image.stem}-overlay.png")
+    out = arguments.out or Path(f"{arguments.image.stem}-overlay.png")
     if out.resolve() == arguments.image.resolve():
         raise DataError(f"--out {out} is the image itself: name another file")
     place = arguments.model or newest_run(RUNS)

@@ -464,6 +464,13 @@ def test_different_cards_are_not_compared(judged: Path, packed: Path, tmp_path: 
         main_debug(["compare", str(judged), str(run), "--name", "phantom-test-fast"])
 
 
+def test_a_run_without_a_judgement_is_told_how_to_get_one(judged: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match="has no judgement by a protocol: make one by msvl evaluate .* --protocol clean"
+    ):
+        main_debug(["compare", str(tmp_path), str(judged)])
+
+
 def test_a_share_that_is_too_small_is_left_out_alone(judged: Path, tmp_path: Path) -> None:
     protocol = fast_protocol(tmp_path / "small.yaml", linear_probe={"ratios": ["1", "100"]})
     figures = judge(judged, protocol, tasks=("linear_probe",))["linear_probe"]

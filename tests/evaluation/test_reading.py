@@ -87,9 +87,13 @@ def test_findings_take_a_shipped_prompt_set(run: Path, scan: Path, capsys: pytes
 
 
 @pytest.mark.evidence("`msvl ground IMAGE PHRASE` writes the overlay at the picture's own resolution", how="cpu")
-def test_ground_writes_an_overlay_of_the_pictures_size(run: Path, scan: Path) -> None:
+def test_ground_writes_an_overlay_of_the_pictures_size(
+    run: Path, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.chdir(here)  # what is drawn goes here, not into the folder of the radiographs
     assert main(["ground", str(scan), "left pleural effusion", "--model", str(run)]) == 0
-    drawn = cv2.imread(str(scan.with_name("scan-overlay.png")))
+    drawn = cv2.imread(str(here / "scan-overlay.png"))
     assert drawn.shape == (80, 120, 3)
 
 
