@@ -66,7 +66,7 @@ def kills(drill: Drill, draw: random.Random) -> list[tuple[int, dict[str, Any]]]
 )
 def test_drill(drill: Drill, tiny_set: Path, tmp_path: Path) -> None:
     sections = {
-        "train": {"steps": drill.steps, "save_every": SAVE_EVERY, "check_collectives": False},
+        "train": {"steps": drill.steps, "save_every": SAVE_EVERY},
         "optimizer": {"lr": 2e-4, "warmup_steps": 5},
     }
     whole = tiny_config(tmp_path / "whole.yaml", data=tiny_set, runs=tmp_path, name="whole", **sections)

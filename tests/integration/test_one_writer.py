@@ -34,7 +34,7 @@ def attempts(run: Path) -> list[dict[str, Any]]:
     how="gloo",
 )
 def test_the_older_of_two_living_attempts_ends(tiny_set: Path, tmp_path: Path) -> None:
-    train = {"steps": 100_000, "save_every": 10, "check_collectives": False}
+    train = {"steps": 100_000, "save_every": 10}
     config = tiny_config(tmp_path / "run.yaml", data=tiny_set, runs=tmp_path, name="r", train=train)
     run = tmp_path / "r"
     older = start([*MSVL, str(config), "--ranks", "2"])
