@@ -77,7 +77,7 @@ class Schooling:
     learning_rate: float = 5e-4
     warm_up_steps: int = 40
     width: int = 192
-    depth: int = 4
+    depth: int = 3
     seed: int = 0
 
 
