@@ -14,7 +14,7 @@ from launch.acceptance.places import ThisMachine
 from launch.acceptance.running import AcceptJob, Wish, accept
 from launch.attempt import TrainingJob
 from launch.cluster import Cluster, read_cluster
-from launch.command import add_cluster_options, cluster_from, run_command, say
+from launch.command import add_cluster_options, cluster_from, run_command, say, tell_overrides_from_config
 from launch.job import Executor, build_executor, submit, test_only
 from launch.pretrain import training_resources
 from launch.snapshot import code_hash, take_snapshot
@@ -72,8 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def launch(arguments: argparse.Namespace) -> int:
     """Submit, print, or accept this machine."""
-    if arguments.config and "=" in arguments.config:
-        arguments.overrides, arguments.config = [arguments.config, *arguments.overrides], None
+    tell_overrides_from_config(arguments)
     if arguments.local:
         return accept_here(arguments)
     cluster = cluster_from(arguments, nodes=arguments.nodes, time=arguments.time)

@@ -35,6 +35,12 @@ def cluster_from(arguments: argparse.Namespace, **overrides: object) -> Cluster:
     return cluster
 
 
+def tell_overrides_from_config(arguments: argparse.Namespace) -> None:
+    """Take a first word such as `train.steps=100` for an override: the configuration was left out."""
+    if arguments.config and "=" in arguments.config:
+        arguments.overrides, arguments.config = [arguments.config, *arguments.overrides], None
+
+
 def run_command(action: Callable[[], int], *, debug: bool) -> int:
     """Run a launcher: 0 done, 1 the answer is no, 2 the user can fix it."""
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from launch.attempt import TrainingJob
 from launch.cluster import Cluster, read_cluster
-from launch.command import add_cluster_options, cluster_from, run_command, say
+from launch.command import add_cluster_options, cluster_from, run_command, say, tell_overrides_from_config
 from launch.evaluate import submit_cells
 from launch.job import ClusterJob, Executor, Resources, build_executor, submit, test_only
 from launch.plan import EvaluationPlan, plan_cells
@@ -64,8 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def launch(arguments: argparse.Namespace) -> int:
     """Check, then submit, print, or train here."""
-    if arguments.config and "=" in arguments.config:
-        arguments.overrides, arguments.config = [arguments.config, *arguments.overrides], None
+    tell_overrides_from_config(arguments)
     if arguments.local:
         return train_here(arguments)
     cluster = cluster_from(arguments, nodes=arguments.nodes, time=arguments.time)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch import scontrol
-from launch.acceptance.checks import CHECKS, Check, CheckFailed, NotRun, Stand
+from launch.acceptance.checks import CHECKS
 from launch.acceptance.configs import FORMS, write_configs
 from launch.acceptance.page import Facts, write_page
 from launch.acceptance.places import Interrupted, JobNodes, Place, QueueNeeded
 from launch.acceptance.results import Result, accepted, store, stored
+from launch.acceptance.stand import Check, CheckFailed, NotRun, Stand
 from launch.attempt import TrainingJob, go_back_to_the_queue, say
 from launch.signals import Signals
 from msvl.config.errors import ClusterError, MsvlError

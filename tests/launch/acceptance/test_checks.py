@@ -11,9 +11,6 @@ from typing import Any
 import pytest
 
 from launch.acceptance.checks import (
-    CheckFailed,
-    NotRun,
-    Stand,
     check_exactness,
     check_kill,
     check_links,
@@ -24,6 +21,7 @@ from launch.acceptance.checks import (
 )
 from launch.acceptance.configs import FORMS, write_configs
 from launch.acceptance.places import Ended, QueueNeeded
+from launch.acceptance.stand import CheckFailed, NotRun, Stand
 from msvl.config.load import load_config
 from msvl.training.config import PretrainConfig
 from msvl.training.finished import MARKER, step_folder

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from launch.acceptance.checks import Answer, Check, CheckFailed, NotRun, Stand
 from launch.acceptance.page import DATA
 from launch.acceptance.places import Ended, Interrupted, QueueNeeded
 from launch.acceptance.results import Result, accepted, store, stored
 from launch.acceptance.running import Wish, accept, run_checks
+from launch.acceptance.stand import Answer, Check, CheckFailed, NotRun, Stand
 from msvl.config.errors import DataError
 from tests.helpers.runs import ROOT
 
