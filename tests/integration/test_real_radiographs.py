@@ -26,8 +26,12 @@ def test_real_radiographs_end_to_end(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "covid_cxr"
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     for task, name in (("zero_shot", "auc_mean"), ("retrieval", "report_r5"), ("linear_probe", "auc_mean")):
-        low, high = results[task][f"{name}_interval"]
-        assert low <= results[task][name] <= high
+        if (
+            interval := results[task][f"{name}_interval"]
+        ) is None:  # few patients: most draws lack a class of some finding
+            assert "resamples of the patients" in results[task][f"{name}_interval_missing"]
+        else:
+            assert interval[0] <= results[task][name] <= interval[1]
         assert f"{name}_untrained" in results[task]
     assert (results["facts"]["ranks"], results["facts"]["zero_stage"]) == (2, 2)
     assert {"pack covid-cxr", "train", "evaluate test", "total"} <= set(results["seconds"])
