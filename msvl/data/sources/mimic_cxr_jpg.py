@@ -14,10 +14,11 @@ from msvl.data.csv_table import place, read_rows
 from msvl.data.images import read_reduced
 from msvl.data.label_states import CHEXPERT_FINDINGS, check_labelled, label_states
 from msvl.data.mimic_reports import ReportFiles, section_reports
+from msvl.data.mimic_views import DEVICE, VIEW, VIEW_CODE, check_corrections, read_corrections, row_view
 from msvl.data.set_folder import split_files
 from msvl.data.shown import shown_cell
 from msvl.data.study import Entry, Record
-from msvl.data.view_names import add_views, choose_views, parse_views, view_group, view_name
+from msvl.data.view_names import add_views, choose_views, parse_views
 
 EXAMPLE = (
     "msvl data pack mimic-cxr-jpg --images mimic-cxr-jpg/2.1.0 --reports mimic-cxr/2.1.0/mimic-cxr-reports --out shards/mimic "
@@ -32,7 +33,6 @@ LABELLERS = {
 """--labels -> table; all but the last name stay the same in version 2.1.0."""
 METADATA = "mimic-cxr-2.0.0-metadata.csv"
 SPLIT = "mimic-cxr-2.0.0-split.csv"
-VIEW, VIEW_CODE, DEVICE = "ViewPosition", "ViewCodeSequence_CodeMeaning", "AcquisitionDeviceProcessingDescription"
 _IDS = {"subject_id": r"1\d{7}", "study_id": r"5\d{7}", "dicom_id": r"[0-9a-f]{8}(-[0-9a-f]{8}){4}"}
 
 
@@ -51,6 +51,8 @@ class MimicOptions:
     views: tuple[str, ...] = ("frontal",)
     without: frozenset[str] = frozenset()
     """Subject ids of patients to leave out."""
+    view_corrections: Path | None = None
+    """Table of dicom_id and ViewPosition that count in the place of the metadata's."""
     decode_at_least: int = 0
     """Short side in pixels that JPEGs may be reduced to, 0 the whole."""
 
@@ -81,6 +83,7 @@ class MimicCxrJpgSource:
             "views": list(options.views),
             "reports": "files" if options.reports else "sections" if options.sections else "none",
             "patients_left_out": len(options.without),
+            "view_corrections": split_files(options.view_corrections),
             "split_files": split_files(table(options.images, SPLIT)),
         }
 
@@ -105,7 +108,8 @@ class MimicCxrJpgSource:
         splits = self._splits()
         labels = self._labels()
         reports = section_reports(self._options.sections) if self._options.sections else {}
-        path = table(self._options.images, METADATA)
+        path, corrections = table(self._options.images, METADATA), read_corrections(self._options.view_corrections)
+        check_corrections(self._options.view_corrections, corrections, splits)
         columns = ("dicom_id", "subject_id", "study_id", VIEW, "StudyDate", "StudyTime")
         for number, row in read_rows(path, columns, (VIEW_CODE, DEVICE)):
             where = place(path, number)
@@ -116,7 +120,8 @@ class MimicCxrJpgSource:
                 raise DataError(
                     f"{where}: its image is not in the split table; take both tables from the same version of the data set"
                 )
-            group, view = row_view(row)
+            corrected = corrections.get(row["dicom_id"])
+            group, view = row_view(row | {VIEW: corrected} if corrected else row)
             yield (
                 group,
                 Entry(
@@ -188,17 +193,6 @@ def image_path(subject: str, study: str, dicom: str) -> str:
     return f"files/p{subject[:2]}/p{subject}/s{study}/{dicom}.jpg"
 
 
-def row_view(row: Mapping[str, str]) -> tuple[str, str]:
-    """Return the view's group and its name; a blank ViewPosition is looked up in the view code, then in the device's words."""
-    device = row.get(DEVICE, "").upper()
-    spoken = next((word for word in ("LATERAL", "PA", "AP") if re.search(rf"\b{word}\b", device)), "")
-    for view in (row[VIEW], row.get(VIEW_CODE, ""), spoken):
-        group = view_group(view)
-        if group != "unknown":
-            return group, view_name(view)
-    return "unknown", "unknown"
-
-
 def study_time(date: str, time: str, where: str) -> float:
     """Return a number that grows with date and time. StudyTime is a float: 80556.875 is 08:05:56.875."""
     try:
@@ -250,6 +244,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--without", type=Path, metavar="FILE", help="leave out the patients that it names, such as MS-CXR's table"
     )
     add_views(parser)
+    add_view_corrections(parser)
+
+
+def add_view_corrections(parser: argparse.ArgumentParser) -> None:
+    """Add --view-corrections."""
+    parser.add_argument(
+        "--view-corrections", type=Path, metavar="FILE",
+        help="CSV with dicom_id and ViewPosition of images whose view in the metadata is wrong or blank",
+    )  # fmt: skip
 
 
 def from_arguments(arguments: argparse.Namespace) -> MimicCxrJpgSource:
@@ -264,6 +267,7 @@ def from_arguments(arguments: argparse.Namespace) -> MimicCxrJpgSource:
             labels=arguments.labels,
             views=parse_views(arguments.views),
             without=patients_named(arguments.without) if arguments.without else frozenset(),
+            view_corrections=arguments.view_corrections,
             decode_at_least=arguments.short_side,
         )
     )

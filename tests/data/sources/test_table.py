@@ -100,7 +100,7 @@ def test_masks_are_read_and_a_row_without_one_is_no_empty_mask(tmp_path: Path) -
     with pytest.raises(DataError, match="row 4: its mask has 40 x 20 px and its image 40 x 40"):
         table.record(third)
     (folder / "a-mask.png").unlink()
-    with pytest.raises(DataError, match="row 2: its mask is missing or no image: see --masks and column 'm'"):
+    with pytest.raises(DataError, match="row 2: its mask is missing or no image: see the folder .*/ and column 'm'"):
         table.record(first)
 
 
