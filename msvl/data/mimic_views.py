@@ -25,13 +25,13 @@ def row_view(row: Mapping[str, str]) -> tuple[str, str]:
     return "unknown", "unknown"
 
 
-def read_corrections(path: Path | None) -> dict[str, str]:
+def read_corrections(path: Path) -> dict[str, str]:
     """Return image -> view of a table with the columns dicom_id and ViewPosition, as MIMIC's own metadata has them.
 
     Raises DataError for a blank view, and for an image that is there twice with two views.
     """
     found: dict[str, str] = {}
-    for number, row in read_rows(path, ("dicom_id", VIEW)) if path else ():
+    for number, row in read_rows(path, ("dicom_id", VIEW)):
         if view_group(row[VIEW]) == "unknown":
             raise DataError(
                 f"{place(path, number)}: {VIEW} is {shown_cell(row[VIEW])}; give PA, AP, LATERAL or another view"
@@ -41,7 +41,7 @@ def read_corrections(path: Path | None) -> dict[str, str]:
     return found
 
 
-def check_corrections(path: Path | None, corrections: Collection[str], listed: Collection[str]) -> None:
+def check_corrections(path: Path, corrections: Collection[str], listed: Collection[str]) -> None:
     """Raise DataError when a correction names an image that the metadata does not have."""
     unknown = len(set(corrections) - set(listed))
     if unknown:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,8 +108,7 @@ class MimicCxrJpgSource:
         splits = self._splits()
         labels = self._labels()
         reports = section_reports(self._options.sections) if self._options.sections else {}
-        path, corrections = table(self._options.images, METADATA), read_corrections(self._options.view_corrections)
-        check_corrections(self._options.view_corrections, corrections, splits)
+        path, corrected = table(self._options.images, METADATA), self._corrections(splits)
         columns = ("dicom_id", "subject_id", "study_id", VIEW, "StudyDate", "StudyTime")
         for number, row in read_rows(path, columns, (VIEW_CODE, DEVICE)):
             where = place(path, number)
@@ -120,8 +119,7 @@ class MimicCxrJpgSource:
                 raise DataError(
                     f"{where}: its image is not in the split table; take both tables from the same version of the data set"
                 )
-            corrected = corrections.get(row["dicom_id"])
-            group, view = row_view(row | {VIEW: corrected} if corrected else row)
+            group, view = row_view(row | {VIEW: corrected.get(row["dicom_id"], row[VIEW])})
             yield (
                 group,
                 Entry(
@@ -139,6 +137,13 @@ class MimicCxrJpgSource:
                     labels=labels.get(row["study_id"], {}),
                 ),
             )
+
+    def _corrections(self, listed: Collection[str]) -> dict[str, str]:
+        path = self._options.view_corrections
+        found = read_corrections(path) if path else {}
+        if path:
+            check_corrections(path, found, listed)
+        return found
 
     def _splits(self) -> dict[str, str]:
         path = table(self._options.images, SPLIT)
