@@ -113,6 +113,13 @@ class TableSource:
                 raise DataError(
                     f"{self._table}: column '{column.category}' has {len(self._findings)} values; a label column has few"
                 )
+        nobody = sum(not _filled(row, column.patient) for _, row in rows) if column.patient else 0
+        if nobody:
+            logger.warning(
+                "%s: %d of %d rows have nothing in column '%s': each counts as a patient of its own, so images of one patient can fall "
+                "into several splits",
+                self._table, nobody, len(rows), column.patient,
+            )  # fmt: skip
         return [self._entry(line, row) for line, row in rows]
 
     def record(self, entry: Entry) -> Record:

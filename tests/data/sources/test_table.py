@@ -104,6 +104,14 @@ def test_masks_are_read_and_a_row_without_one_is_no_empty_mask(tmp_path: Path) -
         table.record(first)
 
 
+def test_rows_without_a_patient_are_counted_in_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    named = source(tmp_path, "image,report,p\na.png,Clear lungs.,1\nb.png,Clear lungs.,1\n", patient="p")
+    assert len({entry.patient for entry in named.entries()}) == 1 and not caplog.records
+    text = "image,report,p\na.png,Clear lungs.,1\nb.png,Clear lungs., \nc.png,Clear lungs.,nan\n"
+    assert len({entry.patient for entry in source(tmp_path, text, patient="p").entries()}) == 3
+    assert "2 of 3 rows have nothing in column 'p': each counts as a patient of its own" in caplog.text
+
+
 def test_one_category_per_row(tmp_path: Path) -> None:
     text = "image,report,kind\na.png,Left opacity.,pneumonia\nb.png,Clear lungs.,normal\nc.png,Hard to say.,\n"
     labels = [entry.payload["labels"] for entry in source(tmp_path, text, category="kind").entries()]
