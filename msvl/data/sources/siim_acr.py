@@ -1,4 +1,4 @@
-"""SIIM-ACR Pneumothorax (Kaggle 2019): DICOM with run-length masks, or the PNG copy of `siim_acr_png`."""
+"""SIIM-ACR Pneumothorax (Kaggle 2019): DICOM with run-length masks, or their copy in PNG."""
 
 from __future__ import annotations
 

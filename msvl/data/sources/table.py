@@ -116,7 +116,7 @@ class TableSource:
         nobody = sum(not _filled(row, column.patient) for _, row in rows) if column.patient else 0
         if nobody:
             logger.warning(
-                "%s: %d of %d rows have nothing in column '%s': each counts as a patient of its own, so images of one patient can fall "
+                "%s: %d of %d rows have nothing in column '%s': each, or each study, counts as a patient of its own, so images of one patient can fall "
                 "into several splits",
                 self._table, nobody, len(rows), column.patient,
             )  # fmt: skip
@@ -148,10 +148,11 @@ class TableSource:
         if not _filled(row, column.image):
             raise DataError(f"{where}: the column '{column.image}' is empty, so there is no image to read")
         image = str(row[column.image]).strip()
-        patient = (
-            str(row[column.patient]).strip() if column.patient and _filled(row, column.patient) else f"row-{image}"
-        )
         study = str(row[column.study]).strip() if column.study and _filled(row, column.study) else image
+        # Images of a study are of one patient, whoever that is: no split may part them.
+        patient = (
+            str(row[column.patient]).strip() if column.patient and _filled(row, column.patient) else f"row-{study}"
+        )
         payload = {
             "report": self._report(row),
             "view": str(row[column.view]).strip() if column.view and _filled(row, column.view) else "unknown",
@@ -247,7 +248,7 @@ def from_arguments(arguments: argparse.Namespace) -> TableSource:
         raise DataError("--views needs --view-column: name the column that holds the view")
     if not arguments.patient_column:
         logger.warning(
-            "without --patient-column every row is taken for a patient of its own: images of one patient can fall into "
+            "without --patient-column every row (with --study-column every study) is taken for a patient of its own: images of one patient can fall into "
             "several splits, and figures would then be too good"
         )
     masks = None

@@ -109,7 +109,14 @@ def test_rows_without_a_patient_are_counted_in_a_warning(tmp_path: Path, caplog:
     assert len({entry.patient for entry in named.entries()}) == 1 and not caplog.records
     text = "image,report,p\na.png,Clear lungs.,1\nb.png,Clear lungs., \nc.png,Clear lungs.,nan\n"
     assert len({entry.patient for entry in source(tmp_path, text, patient="p").entries()}) == 3
-    assert "2 of 3 rows have nothing in column 'p': each counts as a patient of its own" in caplog.text
+    assert "2 of 3 rows have nothing in column 'p': each, or each study, counts as a patient of its own" in caplog.text
+
+
+def test_images_of_a_study_stay_in_one_split_where_no_patient_is_named(tmp_path: Path) -> None:
+    text = "image,report,visit,p\na.png,Clear lungs.,v1,\nb.png,Clear lungs.,v1,\nc.png,Clear lungs.,v2,9\n"
+    for columns in ({}, {"patient": "p"}):
+        first, second, third = source(tmp_path, text, study="visit", **columns).entries()
+        assert (first.patient, first.study) == (second.patient, second.study) and third.patient != first.patient
 
 
 def test_one_category_per_row(tmp_path: Path) -> None:
