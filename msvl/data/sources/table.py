@@ -120,11 +120,17 @@ class TableSource:
                 "into several splits",
                 self._table, nobody, len(rows), column.patient,
             )  # fmt: skip
-        return [self._entry(line, row) for line, row in rows]
+        entries = [self._entry(line, row) for line, row in rows]
+        owners: dict[str, str] = {}
+        for entry in entries:
+            entry.payload["of_another"] = owners.setdefault(entry.image, entry.patient) != entry.patient
+        return entries
 
     def record(self, entry: Entry) -> Record:
         """Read one row's image and report."""
         row = entry.payload
+        if row["of_another"]:
+            raise DataError(f"{entry.where}: its image is named above for another patient")
         if row["report"] is None:
             raise DataError(f"{entry.where}: the report is empty")
         if self._columns.views and row["view"].lower() not in self._columns.views:

@@ -197,6 +197,20 @@ def test_a_split_of_your_own_is_kept_and_no_source_id_reaches_the_shards(tmp_pat
             assert b"secret-" not in file.read_bytes(), file
 
 
+@pytest.mark.parametrize("study", [None, "visit"])
+def test_an_image_of_two_patients_is_packed_once_and_the_other_row_is_named(tmp_path: Path, study: str | None) -> None:
+    text = (
+        "image,report,patient,visit,split\na.png,Clear lungs today.,1,x,train\na.png,Clear lungs today.,2,y,test\n"
+        "b.png,Small effusion left.,2,y,test\nc.png,Large effusion left.,3,z,val\n"
+    )
+    table = source(tmp_path, text, patient="patient", study=study, split="split")
+    pack(table, tmp_path / "out", PackOptions(short_side=32), workers=1, progress=False)
+    packed = PackedSet.open(tmp_path / "out")
+    assert [packed.counts(split)["samples"] for split in ("train", "val", "test")] == [1, 1, 1]
+    dropped = (tmp_path / "out" / "dropped.csv").read_text().splitlines()[1:]
+    assert len(dropped) == 1 and "reports.csv row 3" in dropped[0]
+
+
 def test_the_command_says_the_fault_in_one_line(tmp_path: Path) -> None:
     source(tmp_path, "image,text\na.png,x\n")
     words = ["data", "pack", "table", "--images", str(tmp_path), "--reports", str(tmp_path / "reports.csv")]
