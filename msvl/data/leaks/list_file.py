@@ -129,8 +129,9 @@ def read_records(path: Path, named: Iterable[str] = ()) -> tuple[list[str], Iter
 def _csv_rows(path: Path, reader: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     number = 0
     try:
-        for number, row in enumerate(reader, start=1):
+        for row in reader:
             yield row
+            number += 1
     except csv.Error as error:
         raise DataError(f"{path}, after record {number}: this is no CSV ({error}); is a quote left open?") from error
 
