@@ -219,7 +219,10 @@ def test_the_command_says_the_fault_in_one_line(tmp_path: Path) -> None:
     assert "there is no column 'report'" in done.output
     assert "Traceback" not in done.output
     assert not (tmp_path / "out").exists()
-    assert "without --patient-column every row is taken for a patient of its own" in done.output
+    assert (
+        "without --patient-column every row (with --study-column every study) is taken for a patient of its own"
+        in done.output
+    )
 
 
 def test_other_views_are_dropped_with_their_reason(tmp_path: Path) -> None:
