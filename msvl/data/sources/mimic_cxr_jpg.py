@@ -147,13 +147,17 @@ class MimicCxrJpgSource:
 
     def _splits(self) -> dict[str, str]:
         path = table(self._options.images, SPLIT)
-        splits = {}
+        splits: dict[str, str] = {}
         for number, row in read_rows(path, ("dicom_id", "split")):
             if row["split"] not in SPLITS:
                 raise DataError(
                     f"{place(path, number)}: split {shown_cell(row['split'])}; expected {', '.join(SPLITS)}"
                 )
-            splits[row["dicom_id"]] = SPLITS[row["split"]]
+            split = SPLITS[row["split"]]
+            if splits.setdefault(row["dicom_id"], split) != split:
+                raise DataError(
+                    f"{place(path, number)}: its image has another split above: two tables were joined: use one"
+                )
         return splits
 
     def _labels(self) -> dict[str, dict[str, int | None]]:

@@ -111,6 +111,16 @@ def test_corrections_that_fit_nothing(folder: Path, tmp_path: Path, rows: str, m
         source_of(NAME, folder, "--view-corrections", str(table)).entries()
 
 
+def test_an_image_with_two_splits_is_named(tmp_path: Path) -> None:
+    folder = write_miniature(NAME, tmp_path, train=2, val=1, test=1)
+    table = folder / JPG / "mimic-cxr-2.0.0-split.csv.gz"
+    lines = gzip.decompress(table.read_bytes()).decode().splitlines()
+    lines.append(lines[1].replace(",train", ",test"))
+    table.write_bytes(gzip.compress("\n".join(lines).encode()))
+    with pytest.raises(DataError, match=rf"split\.csv\.gz row {len(lines)}: its image has another split above"):
+        source_of(NAME, folder).entries()
+
+
 def test_labels_keep_their_four_states_and_a_study_without_a_row_has_none(folder: Path, entries: list[Entry]) -> None:
     states = Counter(state for entry in entries for state in entry.labels.values())
     assert set(states) == {1, 0, -1, None}
