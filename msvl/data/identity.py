@@ -8,7 +8,8 @@ import re
 import numpy as np
 import xxhash
 
-_MARKS = re.compile(r"(x{3,}|_{2,})")
+MARKS = re.compile(r"x{3,}|_{2,}")
+"""What de-identification leaves in the place of words, in lower-case text: `XXXX` in Open-i, `___` in MIMIC-CXR."""
 _NOT_WORD = re.compile(r"[^\w\s]|_")
 _ASCII_MARKS = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code).isspace())}
 
@@ -28,7 +29,7 @@ def normalised_text(report: str) -> str:
     lower = report.lower()
     if lower.isascii() and "xxx" not in lower and "__" not in lower:  # the same, in a fifth of the time
         return " ".join(lower.translate(_ASCII_MARKS).split())
-    marked = _MARKS.sub(" deid ", lower)
+    marked = MARKS.sub(" deid ", lower)
     return " ".join(_NOT_WORD.sub(" ", marked).split())
 
 

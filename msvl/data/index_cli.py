@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from msvl.config.errors import DataError
 from msvl.data.pack_cli import check_workers
+
+logger = logging.getLogger(__name__)
 
 
 def add_index(commands: Any) -> None:
@@ -24,7 +27,11 @@ def add_index(commands: Any) -> None:
     add("tars", nargs="+", metavar="TAR", help="path or URL of a tar")
     add("--out", type=Path, required=True, help="folder to make for manifest and index")
     add("--caption", default="txt", help="txt, or json:FIELD (default: txt)")
-    add("--patient-field", metavar="FIELD", help="JSON field with the patient (default: every sample its own)")
+    add(
+        "--patient-field",
+        metavar="FIELD",
+        help="JSON field with the patient (default: the study's field, else every sample its own)",
+    )
     add("--study-field", metavar="FIELD", help="JSON field with the study (default: every sample its own)")
     add("--split", choices=("train", "val", "test"), help="of all samples (default: drawn by patient)")
     add("--val-share", type=float, default=0.1, help="patients in val (default: %(default)s)")
@@ -45,6 +52,11 @@ def _index(arguments: argparse.Namespace) -> int:
     if caption != "txt" and not (caption.startswith("json:") and len(caption) > len("json:")):
         raise DataError(f"--caption {caption}: give txt or json:FIELD")
     check_workers(arguments.workers)
+    if not arguments.patient_field and not arguments.split:
+        logger.warning(
+            "without --patient-field every sample (with --study-field every study) is taken for a patient of its own: images of one "
+            "patient can fall into several splits, and figures would then be too good; --split puts all into one"
+        )
     options = IndexOptions(
         fields=Fields(caption, arguments.patient_field, arguments.study_field),
         split=arguments.split,

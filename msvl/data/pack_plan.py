@@ -82,13 +82,13 @@ def _jobs(source: Source, options: PackOptions) -> list[Job]:
                 )
             shared.add(patient)
         key = keyed_hash(f"image/{entry.study}/{entry.image}", secret)
+        # A table may give one image to two patients: the second would take it into another split.
+        once = (split if options.as_published else "", key)
         study = keyed_hash(f"study/{entry.patient}/{entry.study}", secret)
         rank, before = places.get((entry.patient, entry.study), (None, None))
         prior = keyed_hash(f"study/{entry.patient}/{before}", secret) if before is not None else None
-        jobs.append(
-            Job(entry, key, split, patient, study, listed_before=(split, key) in seen, study_rank=rank, prior=prior)
-        )
-        seen.add((split, key))
+        jobs.append(Job(entry, key, split, patient, study, listed_before=once in seen, study_rank=rank, prior=prior))
+        seen.add(once)
     if not jobs:
         raise DataError(f"the source {source.name} has no records")
     if shared:

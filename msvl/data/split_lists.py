@@ -73,7 +73,7 @@ class ListedSource:
         listed = [entry for split in SPLITS for entry in _of_split(split, entries, splits[split], found)]
         left_out = len(entries) - len(set().union(*splits.values()))
         if left_out:
-            logger.info("%s: %d images stand on no list and are left out", self.name, left_out)
+            logger.warning("%s: %d images stand on no list and are left out", self.name, left_out)
         return listed
 
     def record(self, entry: Entry) -> Record:

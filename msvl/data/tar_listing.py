@@ -143,7 +143,8 @@ def _record(sample: _Sample, fields: Fields) -> np.ndarray:
         raise ValueError(f"it has no {kind}")
     report = read_caption(sample.texts[kind], fields.caption)
     named = _json(sample) if fields.patient or fields.study else {}
-    patient = _named(named, fields.patient, sample.key)
+    # Images of a study are of one patient, whoever that is: no split may part them.
+    patient = _named(named, fields.patient or fields.study, sample.key)
     study = _named(named, fields.study, sample.key)
     record = np.zeros((), dtype=record_type())
     record["patient"] = int(keyed_hash(f"patient/{patient}", ""), 16)

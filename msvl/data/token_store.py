@@ -23,7 +23,7 @@ import numpy as np
 
 from msvl.data.flat_reports import FlatReports, stretches
 
-TEXT_VERSION = 2
+TEXT_VERSION = 3
 """Raised when the code that makes sentences and their hashes from a text changes: a test compares it with a digest."""
 ABOUT = "about.json"
 READINGS = ("whole", "impression")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import unicodedata
 from collections import Counter
@@ -20,9 +21,11 @@ from msvl.config.errors import DataError
 from msvl.data.batch import Tokens
 from msvl.data.config import ReportConfig
 from msvl.data.flat_reports import FlatReports, lay_out
+from msvl.data.identity import MARKS
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 FILE = "tokenizer.json"
+_RUN_OF_MARKS = re.compile(rf"(?:{MARKS.pattern})(?:\s+(?:{MARKS.pattern}))*")
 Unit = Literal["sentence", "word"]
 
 
@@ -59,8 +62,11 @@ class ReportTokeniser:
         return self.lay_out(self.flatten(reports, unit), unit)
 
     def flatten(self, reports: Sequence[Sequence[str]], unit: Unit) -> FlatReports:
-        """Tokenise reports in full, without special tokens: what depends on the tokenizer alone."""
-        flat = [sentence.lower() for report in reports for sentence in report]
+        """Tokenise reports in full, without special tokens at their ends: what depends on the tokenizer alone.
+
+        What de-identification took out becomes one [UNK], which masked modelling never asks for.
+        """
+        flat = [_readable(sentence) for report in reports for sentence in report]
         if unit == "word":
             encoded = self._tokenizer.encode_batch(flat, add_special_tokens=False)
             units = _joined([[word or 0 for word in item.word_ids] for item in encoded])
@@ -103,6 +109,12 @@ class ReportTokeniser:
             save_tokenizer(self._tokenizer, folder)
 
 
+def _readable(sentence: str) -> str:
+    """Return a sentence in lower case, each run of de-identification marks as [UNK]: a BERT tokenizer makes three of `___`."""
+    lower = sentence.lower()
+    return _RUN_OF_MARKS.sub("[UNK]", lower) if "xxx" in lower or "__" in lower else lower
+
+
 def _joined(parts: list[list[int]]) -> np.ndarray:
     return np.fromiter(chain.from_iterable(parts), np.int64, sum(map(len, parts)))
 
@@ -111,7 +123,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> None
     """Make a lower-case WordPiece tokenizer of the commonest words, and save it for transformers.
 
     The vocabulary is the special tokens, all characters (alone and as continuations) and whole words by frequency; a rarer
-    word falls into characters. The trainers of `tokenizers` break ties by the order of a hash table, so the same
+    word falls into characters. De-identification marks are no words. The trainers of `tokenizers` break ties by the order of a hash table, so the same
     texts give other vocabularies; this one does not.
     """
     from tokenizers import models, normalizers, pre_tokenizers
@@ -119,7 +131,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path) -> None
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     words: Counter[str] = Counter()
     for text in texts:
-        words.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+        words.update(word for word, _ in splitter.pre_tokenize_str(MARKS.sub(" ", normalizer.normalize_str(text))))
     characters = sorted({character for word in words for character in word})
     tokens = [*SPECIAL, *characters, *(f"##{character}" for character in characters)]
     if vocabulary < len(tokens):

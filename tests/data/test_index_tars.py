@@ -134,6 +134,24 @@ def test_fields_name_patients_and_studies(tars: list[str], tmp_path: Path) -> No
         assert len(index.study_starts(number)) == index.studies_per_shard[number]
 
 
+def test_a_study_without_a_patient_is_parted_by_no_split(tars: list[str], tmp_path: Path) -> None:
+    index_tars(tars, tmp_path / "set", IndexOptions(Fields("txt", study="visit")), progress=False)
+    packed = PackedSet.open(tmp_path / "set")
+    visits = [{int(key) // 2 for key in packed.split(split).keys} for split in SPLITS]
+    assert all(visits) and sum(map(len, visits)) == 30, "no visit is in two splits"
+    assert sum(packed.counts(split)["studies"] for split in SPLITS) == 30
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [((), True), (("--patient-field", "patient"), False), (("--split", "train"), False)]
+)
+def test_splits_by_nobody_are_told(
+    tars: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture, words: tuple[str, ...], told: bool
+) -> None:
+    assert command(*tars, "--out", str(tmp_path / "set"), *words) == 0
+    assert ("without --patient-field every sample" in caplog.text) == told
+
+
 def test_one_split_of_your_own(tars: list[str], tmp_path: Path) -> None:
     index_tars(tars, tmp_path / "set", IndexOptions(split="test"), progress=False)
     packed = PackedSet.open(tmp_path / "set")

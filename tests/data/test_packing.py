@@ -82,7 +82,7 @@ def test_an_interrupted_packing_goes_on_and_gives_the_same_bytes(
     else:
         process.kill()
     _, said = process.communicate(timeout=60)
-    assert not out.exists()
+    assert not out.exists(), f"exit code {process.returncode}: {said[-2000:]}"
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert "the same command goes on from there" in said and "Traceback" not in said

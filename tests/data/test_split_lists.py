@@ -80,6 +80,16 @@ def packed(nih: Path, lists: dict[str, list[str]], tmp_path_factory: pytest.Temp
     return pack(nih, folder / "set", *write_lists(folder / "lists", **lists))
 
 
+def test_what_is_on_no_list_is_told(
+    nih: Path, lists: dict[str, list[str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = [word for word in write_lists(tmp_path / "lists", **lists) if word != "--split-list"]
+    ListedSource(source_of(NIH, nih), read_split_lists(words), as_published=False).entries()
+    left_out = sum(map(len, images_by_patient(nih).values())) - sum(len(lists[split]) for split in SPLITS)
+    told = [record.message for record in caplog.records if record.levelname == "WARNING"]  # which a terminal shows
+    assert f"nih-chestxray14: {left_out} images stand on no list and are left out" in told
+
+
 def test_images_go_where_the_lists_say_and_the_manifest_names_each_by_its_digest(
     nih: Path, packed: PackedSet, lists: dict[str, list[str]]
 ) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from msvl.config.errors import DataError
 from msvl.data.config import ReportConfig
-from msvl.data.tokenise import SPECIAL, ReportTokeniser, train_tokenizer
+from msvl.data.tokenise import SPECIAL, ReportTokeniser, Unit, train_tokenizer
+from msvl.models.masking import mask_tokens
 
 TEXTS = ["No pleural effusion.", "Small left pleural effusion.", "The heart is large.", "No pneumothorax."]
 
@@ -81,6 +84,50 @@ def test_unknown_words_fall_into_characters_and_unknown_characters_are_marked(fo
     ids = tool.encode([["Tumour seen."]]).input_ids
     assert (ids != tool.unk_id).all()
     assert (tool.encode([["ÿ"]]).input_ids == tool.unk_id).sum() <= 1
+
+
+MARKED = [
+    ("Compared to ___, there is no effusion.", 1),
+    ("XXXX-year-old, no pleural effusion.", 1),
+    ("Dual-XXXX ___ effusion is large.", 1),  # two marks that stand side by side
+    ("No xxxxx pleural effusion since ________ .", 2),  # a report in lower case
+]
+
+
+@pytest.mark.parametrize(("sentence", "marks"), MARKED)
+@pytest.mark.parametrize("unit", ["sentence", "word"])
+def test_what_was_taken_out_is_one_unknown_token_and_one_word(
+    tmp_path: Path, sentence: str, marks: int, unit: Unit
+) -> None:
+    train_tokenizer([*TEXTS, *(text for text, _ in MARKED)], 120, tmp_path)
+    tool = tokeniser(tmp_path)
+    tokens = tool.encode([[sentence]], unit=unit)
+    assert (tokens.input_ids == tool.unk_id).sum() == marks
+    unmarked = re.sub(r"[xX]{3,}(\s+_+)?|_{2,}", "large", sentence)
+    words = tool.encode([[unmarked]], unit=unit)
+    assert tokens.attention_mask.sum() == words.attention_mask.sum()
+    assert tokens.sentence_mask.equal(words.sentence_mask)
+    known = tokens.input_ids != tool.unk_id
+    assert tokens.input_ids[known].equal(words.input_ids[known]), "the words around it keep their places"
+
+
+def test_marks_take_no_place_in_a_trained_vocabulary(folder: Path, tmp_path: Path) -> None:
+    train_tokenizer([text.replace(" ", " XXXX ___ ") for text in TEXTS], 80, tmp_path)
+    assert (tmp_path / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+
+
+@pytest.mark.evidence("What de-identification took out of a report is never a word to be reconstructed", how="cpu")
+def test_a_mark_is_never_hidden_for_reconstruction(folder: Path) -> None:
+    tool = tokeniser(folder)
+    tokens = tool.encode([["No XXXX effusion ___ is large."]])
+    for step in range(20):
+        hidden = mask_tokens(
+            tokens, seed=0, step=step, sample=torch.tensor([0]), mask_ratio=0.9, mask_id=tool.mask_id,
+            unknown_id=tool.unk_id, vocab_size=tool.vocab_size,
+        )  # fmt: skip
+        marks = tokens.input_ids == tool.unk_id
+        assert marks.sum() == 2 and (hidden.input_ids[marks] == tool.unk_id).all()
+        assert (hidden.labels != tool.unk_id).all()
 
 
 def test_transformers_loads_what_packing_trained(folder: Path) -> None:

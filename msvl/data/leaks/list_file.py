@@ -113,16 +113,27 @@ def read_records(path: Path, named: Iterable[str] = ()) -> tuple[list[str], Iter
     known = {name for names in KNOWN.values() for name in names} | {name.lower() for name in named}
     if known & {cell.lower() for cell in header}:
         csv.field_size_limit(1 << 24)
-        reader = csv.DictReader(io.StringIO(text.lstrip(), newline=""), delimiter=delimiter)
+        # Not strict, an open quote would make one cell of all rows that follow, and their images would be compared with nothing.
+        reader = csv.DictReader(io.StringIO(text.lstrip(), newline=""), delimiter=delimiter, strict=True)
         reader.fieldnames = header
         next(reader.reader)
-        return header, reader
+        return header, _csv_rows(path, reader)
     if not _names_an_image(_first_field(first, delimiter)):
         raise DataError(
             f"{path} has neither a header with a known column nor the name of an image in its first line: name the columns "
             "with --image-column and --patient-column"
         )
     return ["image"], ({"image": _first_field(line, delimiter)} for line in text.splitlines() if line.strip())
+
+
+def _csv_rows(path: Path, reader: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    number = 0
+    try:
+        for row in reader:
+            yield row
+            number += 1
+    except csv.Error as error:
+        raise DataError(f"{path}, after record {number}: this is no CSV ({error}); is a quote left open?") from error
 
 
 def _json_rows(text: str, *, lines: bool) -> list[dict[str, Any]]:

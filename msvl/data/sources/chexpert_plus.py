@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,12 +20,16 @@ from msvl.data.shown import shown_cell
 from msvl.data.study import Entry, Record
 from msvl.data.view_names import add_views, choose_views, parse_views, view_group
 
+logger = logging.getLogger(__name__)
 EXAMPLE = "msvl data pack chexpert-plus --images chexpertplus --out shards/chexpert-plus --train-tokenizer 30000"
 TABLE = "df_chexpert_plus_240401.csv"
 SPLITS = {"train": "train", "valid": "val"}
 PIXELS = {"PNG": ".png", "DICOM/Compressed": ".dcm", "DICOM/Uncompressed": ".dcm"}
 """--pixels: folder -> suffix of its files. The PNG chunks are seen nested as PNG/PNG too."""
 LABELS = "chexbert_labels/{}_fixed.json"
+GRAPHS = "radgraph-XL-annotations"
+"""Folder of entities and relations. Its lists name no study: they follow the rows whose section has two words or more, and a row
+too many or too few would give every later one the graph of another patient. So they are not read."""
 LABELLED = ("report", "impression", "findings", "none")
 """--labels: the text that CheXbert has read."""
 SECTIONS = (
@@ -80,6 +85,8 @@ class CheXpertPlusSource:
 
     def entries(self) -> list[Entry]:
         """List the images of the wanted views. Raises DataError naming file and row."""
+        if (self._root / GRAPHS).is_dir():
+            logger.warning("%s: %s/ is not read: its lists name no study", self.name, GRAPHS)
         entries = choose_views(self._rows(), self._views, self.name)
         if self._labels != "none":
             check_labelled((entry.labels for entry in entries), self._root / LABELS.format(self._labels))

@@ -11,7 +11,13 @@ from msvl.config.errors import DataError
 from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.mimic_reports import ReportFiles
 from msvl.data.patient_facts import patient_facts
-from msvl.data.sources.mimic_cxr_jpg import LABELLERS, MimicCxrJpgSource, MimicOptions, patients_named
+from msvl.data.sources.mimic_cxr_jpg import (
+    LABELLERS,
+    MimicCxrJpgSource,
+    MimicOptions,
+    add_view_corrections,
+    patients_named,
+)
 from msvl.data.study import Entry, Record
 from msvl.data.view_names import add_views, parse_views
 
@@ -81,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--without", type=Path, metavar="FILE", help="leave out the patients that it names, such as MS-CXR's table"
     )
     add_views(parser)
+    add_view_corrections(parser)
     add_window(parser)
 
 
@@ -93,6 +100,7 @@ def from_arguments(arguments: argparse.Namespace) -> MimicCxrSource:
             labels=arguments.labels,
             views=parse_views(arguments.views),
             without=patients_named(arguments.without) if arguments.without else frozenset(),
+            view_corrections=arguments.view_corrections,
         ),
         DicomOptions(arguments.images, Decoding.from_arguments(arguments)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from msvl.data.csv_table import place, read_rows
 from msvl.data.images import read_reduced
 from msvl.data.label_states import CHEXPERT_FINDINGS, check_labelled, label_states
 from msvl.data.mimic_reports import ReportFiles, section_reports
+from msvl.data.mimic_views import DEVICE, VIEW, VIEW_CODE, check_corrections, read_corrections, row_view
 from msvl.data.set_folder import split_files
 from msvl.data.shown import shown_cell
 from msvl.data.study import Entry, Record
-from msvl.data.view_names import add_views, choose_views, parse_views, view_group, view_name
+from msvl.data.view_names import add_views, choose_views, parse_views
 
 EXAMPLE = (
     "msvl data pack mimic-cxr-jpg --images mimic-cxr-jpg/2.1.0 --reports mimic-cxr/2.1.0/mimic-cxr-reports --out shards/mimic "
@@ -32,7 +33,6 @@ LABELLERS = {
 """--labels -> table; all but the last name stay the same in version 2.1.0."""
 METADATA = "mimic-cxr-2.0.0-metadata.csv"
 SPLIT = "mimic-cxr-2.0.0-split.csv"
-VIEW, VIEW_CODE, DEVICE = "ViewPosition", "ViewCodeSequence_CodeMeaning", "AcquisitionDeviceProcessingDescription"
 _IDS = {"subject_id": r"1\d{7}", "study_id": r"5\d{7}", "dicom_id": r"[0-9a-f]{8}(-[0-9a-f]{8}){4}"}
 
 
@@ -51,6 +51,8 @@ class MimicOptions:
     views: tuple[str, ...] = ("frontal",)
     without: frozenset[str] = frozenset()
     """Subject ids of patients to leave out."""
+    view_corrections: Path | None = None
+    """Table of dicom_id and ViewPosition that count in the place of the metadata's."""
     decode_at_least: int = 0
     """Short side in pixels that JPEGs may be reduced to, 0 the whole."""
 
@@ -81,6 +83,7 @@ class MimicCxrJpgSource:
             "views": list(options.views),
             "reports": "files" if options.reports else "sections" if options.sections else "none",
             "patients_left_out": len(options.without),
+            "view_corrections": split_files(options.view_corrections),
             "split_files": split_files(table(options.images, SPLIT)),
         }
 
@@ -105,7 +108,7 @@ class MimicCxrJpgSource:
         splits = self._splits()
         labels = self._labels()
         reports = section_reports(self._options.sections) if self._options.sections else {}
-        path = table(self._options.images, METADATA)
+        path, corrected = table(self._options.images, METADATA), self._corrections(splits)
         columns = ("dicom_id", "subject_id", "study_id", VIEW, "StudyDate", "StudyTime")
         for number, row in read_rows(path, columns, (VIEW_CODE, DEVICE)):
             where = place(path, number)
@@ -116,7 +119,7 @@ class MimicCxrJpgSource:
                 raise DataError(
                     f"{where}: its image is not in the split table; take both tables from the same version of the data set"
                 )
-            group, view = row_view(row)
+            group, view = row_view(row | {VIEW: corrected.get(row["dicom_id"], row[VIEW])})
             yield (
                 group,
                 Entry(
@@ -135,15 +138,26 @@ class MimicCxrJpgSource:
                 ),
             )
 
+    def _corrections(self, listed: Collection[str]) -> dict[str, str]:
+        path = self._options.view_corrections
+        found = read_corrections(path) if path else {}
+        if path:
+            check_corrections(path, found, listed)
+        return found
+
     def _splits(self) -> dict[str, str]:
         path = table(self._options.images, SPLIT)
-        splits = {}
+        splits: dict[str, str] = {}
         for number, row in read_rows(path, ("dicom_id", "split")):
             if row["split"] not in SPLITS:
                 raise DataError(
                     f"{place(path, number)}: split {shown_cell(row['split'])}; expected {', '.join(SPLITS)}"
                 )
-            splits[row["dicom_id"]] = SPLITS[row["split"]]
+            split = SPLITS[row["split"]]
+            if splits.setdefault(row["dicom_id"], split) != split:
+                raise DataError(
+                    f"{place(path, number)}: its image has another split above: two tables were joined: use one"
+                )
         return splits
 
     def _labels(self) -> dict[str, dict[str, int | None]]:
@@ -186,17 +200,6 @@ def table(images: Path, name: str) -> Path:
 def image_path(subject: str, study: str, dicom: str) -> str:
     """Return where an image lies below the data set's folder."""
     return f"files/p{subject[:2]}/p{subject}/s{study}/{dicom}.jpg"
-
-
-def row_view(row: Mapping[str, str]) -> tuple[str, str]:
-    """Return the view's group and its name; a blank ViewPosition is looked up in the view code, then in the device's words."""
-    device = row.get(DEVICE, "").upper()
-    spoken = next((word for word in ("LATERAL", "PA", "AP") if re.search(rf"\b{word}\b", device)), "")
-    for view in (row[VIEW], row.get(VIEW_CODE, ""), spoken):
-        group = view_group(view)
-        if group != "unknown":
-            return group, view_name(view)
-    return "unknown", "unknown"
 
 
 def study_time(date: str, time: str, where: str) -> float:
@@ -250,6 +253,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--without", type=Path, metavar="FILE", help="leave out the patients that it names, such as MS-CXR's table"
     )
     add_views(parser)
+    add_view_corrections(parser)
+
+
+def add_view_corrections(parser: argparse.ArgumentParser) -> None:
+    """Add --view-corrections."""
+    parser.add_argument(
+        "--view-corrections", type=Path, metavar="FILE",
+        help="CSV with dicom_id and ViewPosition of images whose view in the metadata is wrong or blank",
+    )  # fmt: skip
 
 
 def from_arguments(arguments: argparse.Namespace) -> MimicCxrJpgSource:
@@ -264,6 +276,7 @@ def from_arguments(arguments: argparse.Namespace) -> MimicCxrJpgSource:
             labels=arguments.labels,
             views=parse_views(arguments.views),
             without=patients_named(arguments.without) if arguments.without else frozenset(),
+            view_corrections=arguments.view_corrections,
             decode_at_least=arguments.short_side,
         )
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from msvl.data.label_reports import plain_name
 from msvl.data.patient_facts import patient_facts
 from msvl.data.set_folder import split_files
 from msvl.data.shown import shown_cell
+from msvl.data.sources.nih_relabels import read_relabels, relabel
 from msvl.data.study import Box, Entry, Record
 from msvl.data.validation_split import train_or_val
 from msvl.data.view_names import add_views, choose_views, parse_views, view_group, view_name
@@ -50,7 +51,7 @@ class NihChestXray14Source:
 
     def __init__(
         self, root: Path, *, table: Path | None = None, views: tuple[str, ...] = ("frontal",), val_share: float = 0.1,
-        decode_at_least: int = 0,
+        decode_at_least: int = 0, relabels: Path | None = None,
     ) -> None:  # fmt: skip
         """Raise DataError when folder or table are not there.
 
@@ -60,11 +61,13 @@ class NihChestXray14Source:
             views: Groups of views to keep.
             val_share: Share of the patients of train_val_list.txt that go to val.
             decode_at_least: Short side in pixels that copies as JPEG may be reduced to, 0 the whole.
+            relabels: Table of Google's labels; None keeps NIH's.
         """
         if not root.is_dir():
             raise DataError(f"--images {root}: there is no such folder")
         self._root, self._table = root, table or _find_table(root)
         self._views, self._val_share, self._decode_at_least = views, val_share, decode_at_least
+        self._relabels = relabels
 
     def settings(self) -> dict[str, Any]:
         """Return what made this source."""
@@ -74,12 +77,17 @@ class NihChestXray14Source:
             "boxes": boxes,
             "views": list(self._views),
             "val_share": self._val_share,
+            "relabels": split_files(self._relabels),
             "split_files": split_files(*(self._root / name for name in LISTS)),
         }
 
     def entries(self) -> list[Entry]:
         """List the images of the wanted views. Raises DataError naming file and row."""
-        return choose_views(self._rows(), self._views, self.name)
+        splits = read_lists(self._root)
+        rows = self._rows(splits)
+        if self._relabels:
+            rows = relabel(rows, read_relabels(self._relabels), splits)
+        return choose_views(rows, self._views, self.name)
 
     def record(self, entry: Entry) -> Record:
         """Read one image. Raises DataError when it has boxes and is not square, as the published images are."""
@@ -99,8 +107,7 @@ class NihChestXray14Source:
             extra=entry.extra,
         )
 
-    def _rows(self) -> Iterator[tuple[str, Entry]]:
-        splits = read_lists(self._root)
+    def _rows(self, splits: Mapping[str, str]) -> Iterator[tuple[str, Entry]]:
         boxes = _read_boxes(self._root / BOXES)
         paths = _index_images(self._root)
         columns = ("Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "View Position")
@@ -234,6 +241,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", type=Path, required=True, help="folder with the table, train_val_list.txt, test_list.txt and images"
     )
     parser.add_argument("--table", type=Path, help=f"{' or '.join(TABLES)} (default: the one in the folder)")
+    parser.add_argument(
+        "--relabels", type=Path, metavar="FILE",
+        help="google2019_nih-chest-xray-labels.csv: its images alone, with its four labels and its val and test",
+    )  # fmt: skip
     add_views(parser)
 
 
@@ -241,5 +252,5 @@ def from_arguments(arguments: argparse.Namespace) -> NihChestXray14Source:
     """Build the source from parsed options. Raises DataError."""
     return NihChestXray14Source(
         arguments.images, table=arguments.table, views=parse_views(arguments.views), val_share=arguments.val_share,
-        decode_at_least=arguments.short_side,
+        decode_at_least=arguments.short_side, relabels=arguments.relabels,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from msvl.data.patient_facts import patient_facts
 from msvl.data.study import Entry, Record
 from msvl.data.view_names import add_views, choose_views, parse_views, view_group, view_name
 
+logger = logging.getLogger(__name__)
 EXAMPLE = "msvl data pack rexgradient --images ReXGradient-160K --out shards/rexgradient --train-tokenizer 30000"
 SPLITS = {"train": "train", "valid": "val", "test": "test"}
 METADATA = "{}_metadata_view_position.json"
@@ -22,6 +24,8 @@ METADATA = "{}_metadata_view_position.json"
 FOLDERS = ("download/metadata", "metadata", ".")
 IMAGES = "deid_png"
 SECTIONS = ("Indication", "Comparison", "Findings", "Impression")
+BOXES = "interstitial_pattern_bbox.json"
+"""Beside the metadata: some 398 boxes in a format that nobody has described, so they are not read."""
 REQUIRED = ("ImagePath", "ImageViewPosition", *SECTIONS)
 
 
@@ -59,6 +63,8 @@ class RexGradientSource:
 
     def entries(self) -> list[Entry]:
         """List the images of the wanted views. Raises DataError naming file and entry."""
+        if (self._metadata / BOXES).is_file():
+            logger.warning("%s: %s is not read: the set is packed without boxes", self.name, BOXES)
         return choose_views(self._rows(), self._views, self.name)
 
     def record(self, entry: Entry) -> Record:

@@ -1,4 +1,4 @@
-"""SIIM-ACR Pneumothorax (Kaggle 2019): DICOM with run-length masks."""
+"""SIIM-ACR Pneumothorax (Kaggle 2019): DICOM with run-length masks, or their copy in PNG."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from msvl.data.csv_table import place, read_rows
 from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.patient_facts import patient_facts
 from msvl.data.run_length import mark_runs
+from msvl.data.sources.siim_acr_png import IMAGES, SiimAcrPngSource
 from msvl.data.study import Entry, Record
 from msvl.data.view_names import view_name
 
@@ -136,11 +137,18 @@ def _read_runs(path: Path) -> dict[str, tuple[str, list[tuple[str, str]]]]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `msvl data pack siim-acr`."""
-    parser.add_argument("--images", type=Path, required=True, help="folder with the table and the DICOM folders")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        required=True,
+        help=f"folder with the table and the DICOM folders, or with {IMAGES}/ and its tables",
+    )
     parser.add_argument("--table", type=Path, help=f"{' or '.join(TABLES)} (default: the one in the folder)")
     add_window(parser)
 
 
-def from_arguments(arguments: argparse.Namespace) -> SiimAcrSource:
+def from_arguments(arguments: argparse.Namespace) -> SiimAcrSource | SiimAcrPngSource:
     """Build the source from parsed options. Raises DataError."""
+    if arguments.table is None and (arguments.images / IMAGES).is_dir():
+        return SiimAcrPngSource(arguments.images, val_share=arguments.val_share, decode_at_least=arguments.short_side)
     return SiimAcrSource(arguments.images, table=arguments.table, decoding=Decoding.from_arguments(arguments))

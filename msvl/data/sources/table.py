@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import difflib
 import json
 import logging
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from msvl.config.errors import DataError
-from msvl.data.csv_table import CELL_LIMIT, not_utf8, what_is_there
+from msvl.data.csv_table import what_is_there
 from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.label_states import label_state
 from msvl.data.patient_facts import patient_facts
 from msvl.data.shown import shown_cell
 from msvl.data.sources.table_masks import TableMasks
+from msvl.data.sources.table_rows import read_table
 from msvl.data.study import Entry, Record
 
 logger = logging.getLogger(__name__)
@@ -101,7 +100,7 @@ class TableSource:
 
     def entries(self) -> list[Entry]:
         """List the rows. Raises DataError naming table, row or column."""
-        rows = list(_rows(self._table))
+        rows = list(read_table(self._table))
         if not rows:
             raise DataError(f"{self._table} has no rows")
         self._check_columns(set(rows[0][1]))
@@ -114,11 +113,24 @@ class TableSource:
                 raise DataError(
                     f"{self._table}: column '{column.category}' has {len(self._findings)} values; a label column has few"
                 )
-        return [self._entry(line, row) for line, row in rows]
+        nobody = sum(not _filled(row, column.patient) for _, row in rows) if column.patient else 0
+        if nobody:
+            logger.warning(
+                "%s: %d of %d rows have nothing in column '%s': each, or each study, counts as a patient of its own, so images of one patient can fall "
+                "into several splits",
+                self._table, nobody, len(rows), column.patient,
+            )  # fmt: skip
+        entries = [self._entry(line, row) for line, row in rows]
+        owners: dict[str, str] = {}
+        for entry in entries:
+            entry.payload["of_another"] = owners.setdefault(entry.image, entry.patient) != entry.patient
+        return entries
 
     def record(self, entry: Entry) -> Record:
         """Read one row's image and report."""
         row = entry.payload
+        if row["of_another"]:
+            raise DataError(f"{entry.where}: its image is named above for another patient")
         if row["report"] is None:
             raise DataError(f"{entry.where}: the report is empty")
         if self._columns.views and row["view"].lower() not in self._columns.views:
@@ -142,10 +154,11 @@ class TableSource:
         if not _filled(row, column.image):
             raise DataError(f"{where}: the column '{column.image}' is empty, so there is no image to read")
         image = str(row[column.image]).strip()
-        patient = (
-            str(row[column.patient]).strip() if column.patient and _filled(row, column.patient) else f"row-{image}"
-        )
         study = str(row[column.study]).strip() if column.study and _filled(row, column.study) else image
+        # Images of a study are of one patient, whoever that is: no split may part them.
+        patient = (
+            str(row[column.patient]).strip() if column.patient and _filled(row, column.patient) else f"row-{study}"
+        )
         payload = {
             "report": self._report(row),
             "view": str(row[column.view]).strip() if column.view and _filled(row, column.view) else "unknown",
@@ -241,7 +254,7 @@ def from_arguments(arguments: argparse.Namespace) -> TableSource:
         raise DataError("--views needs --view-column: name the column that holds the view")
     if not arguments.patient_column:
         logger.warning(
-            "without --patient-column every row is taken for a patient of its own: images of one patient can fall into "
+            "without --patient-column every row (with --study-column every study) is taken for a patient of its own: images of one patient can fall into "
             "several splits, and figures would then be too good"
         )
     masks = None
@@ -269,40 +282,6 @@ def from_arguments(arguments: argparse.Namespace) -> TableSource:
         shareable=arguments.shareable, id_space=arguments.id_space, decoding=Decoding.from_arguments(arguments),
         masks=masks,
     )  # fmt: skip
-
-
-def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line or row number, row). Raises DataError naming the table and the line."""
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise not_utf8(table) from error
-    if table.suffix in (".jsonl", ".ndjson"):
-        yield from _json_rows(table, text)
-        return
-    if table.suffix not in (".csv", ".tsv"):
-        raise DataError(f"{table}: expected a name that ends in .csv, .tsv or .jsonl")
-    csv.field_size_limit(CELL_LIMIT)
-    reader = csv.DictReader(text.splitlines(keepends=True), delimiter="\t" if table.suffix == ".tsv" else ",")
-    for number, row in enumerate(reader, start=2):
-        if None in row or None in row.values():
-            raise DataError(
-                f"{table.name} row {number}: it has another number of fields than the header's {len(reader.fieldnames or [])}"
-            )
-        yield number, row
-
-
-def _json_rows(table: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{table.name} line {number}: this is not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise DataError(f"{table.name} line {number}: expected an object with named fields")
-        yield number, row
 
 
 def _filled(row: dict[str, Any], column: str) -> bool:

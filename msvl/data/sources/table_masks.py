@@ -38,7 +38,9 @@ class TableMasks:
             raise DataError(f"{where}: the column '{self.column}' is empty, so its mask is not known")
         found = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
         if found is None:
-            raise DataError(f"{where}: its mask is missing or no image: see --masks and column '{self.column}'")
+            raise DataError(
+                f"{where}: its mask is missing or no image: see the folder {self.folder.name}/ and column '{self.column}'"
+            )
         if found.shape != size:
             raise DataError(
                 f"{where}: its mask has {found.shape[1]} x {found.shape[0]} px and its image {size[1]} x {size[0]}"

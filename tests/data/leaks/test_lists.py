@@ -218,3 +218,16 @@ def test_latin_1_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("image\nL\xfcbeck.png\n".encode("latin-1"))
     with pytest.raises(DataError, match="UTF-8"):
         read_list(tmp_path / "a.csv", Columns())
+
+
+def test_an_open_quote_hides_no_image(tmp_path: Path) -> None:
+    train = 'image,report\n00000001_000.png,"Clear lungs.\n00000002_000.png,Clear.\n00000003_000.png,"No effusion."\n'
+    with pytest.raises(DataError, match=r"train\.csv, after record 0: this is no CSV .*; is a quote left open\?"):
+        read(tmp_path, train__csv=train)
+    whole_text = train.replace('"Clear lungs.', '"Clear ""lungs"", no\neffusion."')
+    (tmp_path / "train.csv").write_text(whole_text)
+    assert [row.path[:8] for row in read_list(tmp_path / "train.csv", KNOWN).rows] == [
+        "00000001",
+        "00000002",
+        "00000003",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -130,6 +131,23 @@ def test_studies_are_ranked_by_the_reports_order_and_not_by_their_number(folder:
     pairs = [patient for patient, study in ranks if study == "study2"]
     assert pairs
     assert all((ranks[patient, "study2"], ranks[patient, "study1"]) == (0, 1) for patient in pairs)
+
+
+def test_graphs_that_name_no_study_are_said_not_to_be_read(
+    folder: Path, tmp_path: Path, entries: list[Entry], caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    root = next((tmp_path / "copy").rglob(TABLE)).parent
+    with caplog.at_level(logging.INFO):
+        source_of(NAME, tmp_path / "copy").entries()
+        assert "radgraph" not in caplog.text
+        (root / "radgraph-XL-annotations").mkdir()
+        (root / "radgraph-XL-annotations" / "section_findings.json").write_text(
+            '[{"0": {"text": "clear", "entities": {}}}]'
+        )
+        found = source_of(NAME, tmp_path / "copy", "--views", "all").entries()
+    assert "radgraph-XL-annotations/ is not read: its lists name no study" in caplog.text
+    assert found == entries
 
 
 def test_splits_are_train_and_valid(entries: list[Entry]) -> None:

@@ -72,6 +72,55 @@ def test_the_device_tells_a_view_that_nothing_else_tells(tmp_path: Path) -> None
     assert {entry.view for entry in source_of(NAME, folder).entries()} == {"AP"}
 
 
+@pytest.mark.parametrize("name", [NAME, "mimic-cxr"])
+def test_views_that_were_corrected_by_hand_replace_those_of_the_metadata(tmp_path: Path, name: str) -> None:
+    folder = write_miniature(name, tmp_path / "set")
+    everything = source_of(name, folder, "--views", "all").entries()
+    lateral, first, second = (
+        next(e for e in everything if e.view == "LATERAL"),
+        *[e for e in everything if e.view == "PA"][:2],
+    )
+    table = tmp_path / "corrections.csv"
+    table.write_text(
+        f"dicom_id,ViewPosition,why\n{lateral.image},AP,seen\n{first.image},LL,seen\n{second.image},AP LLD,seen\n"
+    )
+    views = {
+        entry.image: entry.view
+        for entry in source_of(name, folder, "--views", "all", "--view-corrections", str(table)).entries()
+    }
+    expected = {entry.image: entry.view for entry in everything}
+    assert views == expected | {lateral.image: "AP", first.image: "LL", second.image: "AP LLD"}
+    source = source_of(name, folder, "--view-corrections", str(table))
+    frontal = {entry.image for entry in source.entries()}
+    assert lateral.image in frontal and not {first.image, second.image} & frontal
+    assert source.settings()["view_corrections"] != source_of(name, folder).settings()["view_corrections"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("{0},\n", r"corrections\.csv row 2: ViewPosition is .*; give PA, AP, LATERAL or another view"),
+        ("{0},AP\n{0},LL\n", r"corrections\.csv row 3: its image has another ViewPosition above"),
+        ("{0},AP\n{0}0,AP\n", r"--view-corrections .*: 1 of its 2 images are not in the metadata"),
+    ],
+)
+def test_corrections_that_fit_nothing(folder: Path, tmp_path: Path, rows: str, message: str) -> None:
+    table = tmp_path / "corrections.csv"
+    table.write_text("dicom_id,ViewPosition\n" + rows.format(metadata(folder)[0]["dicom_id"]))
+    with pytest.raises(DataError, match=message):
+        source_of(NAME, folder, "--view-corrections", str(table)).entries()
+
+
+def test_an_image_with_two_splits_is_named(tmp_path: Path) -> None:
+    folder = write_miniature(NAME, tmp_path, train=2, val=1, test=1)
+    table = folder / JPG / "mimic-cxr-2.0.0-split.csv.gz"
+    lines = gzip.decompress(table.read_bytes()).decode().splitlines()
+    lines.append(lines[1].replace(",train", ",test"))
+    table.write_bytes(gzip.compress("\n".join(lines).encode()))
+    with pytest.raises(DataError, match=rf"split\.csv\.gz row {len(lines)}: its image has another split above"):
+        source_of(NAME, folder).entries()
+
+
 def test_labels_keep_their_four_states_and_a_study_without_a_row_has_none(folder: Path, entries: list[Entry]) -> None:
     states = Counter(state for entry in entries for state in entry.labels.values())
     assert set(states) == {1, 0, -1, None}

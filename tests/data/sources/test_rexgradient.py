@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import subprocess
 from collections import Counter
@@ -100,6 +101,21 @@ def test_the_metadata_may_lie_in_a_folder_of_its_own(folder: Path, tmp_path: Pat
         shutil.copytree(folder / ROOT / "download" / "metadata", root / below, dirs_exist_ok=True)
         found = source_from([NAME, "--images", str(root), "--views", "all"]).entries()
         assert [entry.image for entry in found] == [entry.image for entry in everything]
+
+
+def test_the_boxes_of_interstitial_patterns_are_said_not_to_be_read(
+    folder: Path, tmp_path: Path, everything: list[Entry], caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(folder / ROOT / "download" / "metadata", tmp_path / "metadata")
+    (tmp_path / "deid_png").symlink_to(folder / ROOT / "deid_png")
+    words = [NAME, "--images", str(tmp_path), "--views", "all"]
+    with caplog.at_level(logging.INFO):
+        source_from(words).entries()
+        assert "interstitial" not in caplog.text
+        (tmp_path / "metadata" / "interstitial_pattern_bbox.json").write_text('{"a": [[1, 2, 3, 4]]}')
+        found = source_from(words).entries()
+    assert "interstitial_pattern_bbox.json is not read: the set is packed without boxes" in caplog.text
+    assert found == everything
 
 
 def test_the_ten_pieces_unpack_to_the_images(folder: Path, tmp_path: Path) -> None:

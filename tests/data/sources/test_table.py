@@ -100,8 +100,23 @@ def test_masks_are_read_and_a_row_without_one_is_no_empty_mask(tmp_path: Path) -
     with pytest.raises(DataError, match="row 4: its mask has 40 x 20 px and its image 40 x 40"):
         table.record(third)
     (folder / "a-mask.png").unlink()
-    with pytest.raises(DataError, match="row 2: its mask is missing or no image: see --masks and column 'm'"):
+    with pytest.raises(DataError, match="row 2: its mask is missing or no image: see the folder .*/ and column 'm'"):
         table.record(first)
+
+
+def test_rows_without_a_patient_are_counted_in_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    named = source(tmp_path, "image,report,p\na.png,Clear lungs.,1\nb.png,Clear lungs.,1\n", patient="p")
+    assert len({entry.patient for entry in named.entries()}) == 1 and not caplog.records
+    text = "image,report,p\na.png,Clear lungs.,1\nb.png,Clear lungs., \nc.png,Clear lungs.,nan\n"
+    assert len({entry.patient for entry in source(tmp_path, text, patient="p").entries()}) == 3
+    assert "2 of 3 rows have nothing in column 'p': each, or each study, counts as a patient of its own" in caplog.text
+
+
+def test_images_of_a_study_stay_in_one_split_where_no_patient_is_named(tmp_path: Path) -> None:
+    text = "image,report,visit,p\na.png,Clear lungs.,v1,\nb.png,Clear lungs.,v1,\nc.png,Clear lungs.,v2,9\n"
+    for columns in ({}, {"patient": "p"}):
+        first, second, third = source(tmp_path, text, study="visit", **columns).entries()
+        assert (first.patient, first.study) == (second.patient, second.study) and third.patient != first.patient
 
 
 def test_one_category_per_row(tmp_path: Path) -> None:
@@ -182,6 +197,20 @@ def test_a_split_of_your_own_is_kept_and_no_source_id_reaches_the_shards(tmp_pat
             assert b"secret-" not in file.read_bytes(), file
 
 
+@pytest.mark.parametrize("study", [None, "visit"])
+def test_an_image_of_two_patients_is_packed_once_and_the_other_row_is_named(tmp_path: Path, study: str | None) -> None:
+    text = (
+        "image,report,patient,visit,split\na.png,Clear lungs today.,1,x,train\na.png,Clear lungs today.,2,y,test\n"
+        "b.png,Small effusion left.,2,y,test\nc.png,Large effusion left.,3,z,val\n"
+    )
+    table = source(tmp_path, text, patient="patient", study=study, split="split")
+    pack(table, tmp_path / "out", PackOptions(short_side=32), workers=1, progress=False)
+    packed = PackedSet.open(tmp_path / "out")
+    assert [packed.counts(split)["samples"] for split in ("train", "val", "test")] == [1, 1, 1]
+    dropped = (tmp_path / "out" / "dropped.csv").read_text().splitlines()[1:]
+    assert len(dropped) == 1 and "reports.csv row 3" in dropped[0]
+
+
 def test_the_command_says_the_fault_in_one_line(tmp_path: Path) -> None:
     source(tmp_path, "image,text\na.png,x\n")
     words = ["data", "pack", "table", "--images", str(tmp_path), "--reports", str(tmp_path / "reports.csv")]
@@ -190,7 +219,10 @@ def test_the_command_says_the_fault_in_one_line(tmp_path: Path) -> None:
     assert "there is no column 'report'" in done.output
     assert "Traceback" not in done.output
     assert not (tmp_path / "out").exists()
-    assert "without --patient-column every row is taken for a patient of its own" in done.output
+    assert (
+        "without --patient-column every row (with --study-column every study) is taken for a patient of its own"
+        in done.output
+    )
 
 
 def test_other_views_are_dropped_with_their_reason(tmp_path: Path) -> None:
