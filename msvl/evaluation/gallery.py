@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from einops import rearrange
 
+from msvl.data.images import decode_image
+from msvl.data.reader import SampleReader
 from msvl.evaluation import markup
 from msvl.evaluation.answers import Answer
 from msvl.evaluation.exam import Exam
 from msvl.evaluation.paper_page import write_page
 from msvl.evaluation.protocol import Card
 from msvl.evaluation.protocol_tasks.grounding import placed_map
-from msvl.evaluation.render import overlay, radiograph
+from msvl.evaluation.render import LARGEST_SIDE, overlay, radiograph
 from msvl.evaluation.tables import spoken
 
 NOTICE = "Chosen by result: the worst errors, not a sample. Keep this folder where the data may be kept."
@@ -76,20 +78,25 @@ def _misclassified(folder: Path, exam: Exam, task: str, answer: Answer, count: i
 
 
 def _misplaced(folder: Path, exam: Exam, card: Card, answer: Answer, count: int) -> str:
-    """Return the section of phrases that were looked for in the wrong place."""
+    """Return the section of phrases that were looked for in the wrong place, at the resolution that they were judged at."""
     assert card.grounding is not None
     column = answer.columns["miou"]
     place_of = {f"{exam.splits.test.keys[pair.row]} {pair.phrase}": number for number, pair in enumerate(exam.pairs)}
     maps, inside, cards = torch.from_numpy(answer.maps["pair_maps"]), exam.square_pairs(), []
-    square = card.grounding.model_copy(update={"resolution": "square"})
+    whole = card.grounding.resolution == "image"
+    reader = SampleReader(exam.packed.split("test"))
     for place, worst in enumerate(np.argsort(column.values, kind="stable")[:count].tolist()):
         number = place_of[column.keys[worst]]
         pair = exam.pairs[number]
-        heat, _ = placed_map(exam, maps[number], pair, inside[number], square)
+        heat, _ = placed_map(exam, maps[number], pair, inside[number], card.grounding)
+        image, boxes = _plane(exam, pair.row), inside[number].boxes
+        if whole:
+            image, boxes = decode_image(reader.image(exam.splits.test.numbers[pair.row])), pair.boxes
         file = folder / f"grounding-{place:02d}.png"
-        file.write_bytes(overlay(_plane(exam, pair.row), heat[0].numpy(), inside[number].boxes))
+        file.write_bytes(overlay(image, heat[0].numpy(), boxes, side=min(LARGEST_SIDE, max(heat.shape))))
         said = f"{pair.phrase} (IoU {column.values[worst]:.2f})"
         cards.append(_card(markup.picture(file, f"Heat map, IoU {column.values[worst]:.2f}"), said))
+    reader.close()
     return _section("grounding: looked elsewhere", cards)
 
 

@@ -66,7 +66,7 @@ class Card(Config):
     grounding: GroundingRecipe | None = None
     retrieval: RetrievalRecipe | None = None
     selection: str = ""
-    """By what a model of several is chosen."""
+    """By what the best step on val is known, in words. Fine-tuning and segmentation go by the headline; MGCA's probe by its loss."""
     headline: str
     """The figure that is quoted: its name among the task's figures."""
     seeds: tuple[int, ...] = (0,)

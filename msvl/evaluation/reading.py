@@ -26,13 +26,11 @@ from msvl.evaluation.encoders import PhrasePairs, encode_images, encode_prompts
 from msvl.evaluation.locate import locate_model
 from msvl.evaluation.maps import place_in_image
 from msvl.evaluation.prompts import PromptSet
-from msvl.evaluation.render import overlay
+from msvl.evaluation.render import LARGEST_SIDE, overlay
 from msvl.evaluation.tasks.zero_shot import ensembles, flat_prompts
 from msvl.models.exported import export_settings, load_exported
 from msvl.models.msvl_model import MSVLModel
 
-OVERLAY_SIDE = 1024
-"""Largest side of an overlay in pixels; smaller pictures keep theirs."""
 SMALLEST_SIDE = 16
 
 
@@ -63,9 +61,7 @@ class Grounding:
 
     def overlay(self) -> bytes:
         """Return the picture under the map as PNG."""
-        seen = np.isfinite(self.map)
-        heat = np.where(seen, self.map, self.map[seen].min()).astype(np.float32)
-        return overlay(self.image, heat, (), side=min(OVERLAY_SIDE, max(self.image.shape)))
+        return overlay(self.image, self.map, (), side=min(LARGEST_SIDE, max(self.image.shape)))
 
     def save(self, path: str | Path) -> None:
         """Write the overlay. Raises DataError when the file cannot be written."""

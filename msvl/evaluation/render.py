@@ -17,6 +17,8 @@ Pixels = NDArray[np.uint8]
 
 SHOWN_SIDE = 336
 """Pixels of a picture's side on the page."""
+LARGEST_SIDE = 1024
+"""Of a picture that keeps its own pixels."""
 BOX_COLOUR = (80, 230, 120)
 """Blue, green, red: not in the heat map's palette."""
 HEAT_SHARE = 0.55
@@ -40,13 +42,13 @@ def overlay(
 
     Args:
         image: Grey.
-        heat: Any values, none of them NaN.
+        heat: Any values; NaN, which is where the model saw nothing, is drawn as the least one.
         boxes: (x, y, w, h) in pixels of the image.
         side: Pixels of the picture's longer side.
     """
     base = cv2.cvtColor(_enlarged(image, side), cv2.COLOR_GRAY2BGR).astype(np.float32)
-    low, high = float(heat.min()), float(heat.max())
-    scaled = (heat - low) / max(high - low, 1e-12)
+    low, high = float(np.nanmin(heat)), float(np.nanmax(heat))
+    scaled = (np.where(np.isnan(heat), low, heat) - low) / max(high - low, 1e-12)
     large = np.clip(cv2.resize(scaled, base.shape[1::-1], interpolation=cv2.INTER_LINEAR), 0, 1)
     colours = cv2.applyColorMap((large * 255).astype(np.uint8), cv2.COLORMAP_INFERNO).astype(np.float32)
     opacity = HEAT_SHARE * large[:, :, None]

@@ -5,37 +5,29 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from msvl.config.errors import ConfigError, DataError, MsvlError
-from msvl.environment import accelerators, die_with_parent
+from msvl.config.errors import ConfigError, DataError
+from msvl.environment import accelerators
 from msvl.evaluation.figures import read_json, write_json
 from msvl.evaluation.protocol import Protocol, read_protocol
 from msvl.evaluation.tables import as_text
 from msvl.training.ablation_table import IMAGE_ONLY, SCALES, ablation_table, page, sentences, summarise
+from msvl.training.ablation_work import Cell, Row, say, work
 from msvl.training.finished import MARKER, step_folder
+
+if TYPE_CHECKING:
+    from msvl.training.config import PretrainConfig
 
 TASKS = ("zero_shot", "linear_probe", "retrieval", "grounding", "fine_tuned")
 MOST_CELLS = 8
 """At once without GPUs: each keeps a model, its optimizer and a judged split in memory."""
-POLL_SECONDS = 0.2
-STDERR = 2
-"""File descriptor; stdout is for the table."""
+WITHOUT_EFFECT = ("run.", "wandb.", "validation.", "train.threads_per_rank", "train.save_every", "train.log_every")
+"""Keys of a configuration that change no figure of a row, whose last checkpoint is judged."""
 EXAMPLE = "Example: msvl ablation configs/pretrain/quickstart.yaml --seeds 0,1,2 train.steps=320"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A set of scales."""
-
-    name: str
-    overrides: tuple[str, ...]
 
 
 def rows() -> list[Row]:
@@ -51,28 +43,6 @@ def rows() -> list[Row]:
         *found,
         Row(IMAGE_ONLY, (*alone, "objectives.modality.text_weight=0", "objectives.modality.cross_sample_weight=0")),
     ]
-
-
-class RowFailed(MsvlError):
-    """A command of a row ended with an exit code; its own message stands above, or in the row's log."""
-
-
-@dataclass
-class Cell:
-    """One row with one seed: what is to be done for it."""
-
-    row: Row
-    seed: int
-    result: Path
-    """Its judgement."""
-    log: Path
-    commands: list[list[str]] = field(default_factory=list)
-    """Words of `msvl` still to run."""
-
-    @property
-    def name(self) -> str:
-        """Return its folder's name."""
-        return f"{self.row.name.replace('+', '-')}-seed{self.seed}"
 
 
 def add_parsers(groups: Any) -> None:
@@ -113,29 +83,24 @@ def run(arguments: argparse.Namespace) -> int:
     # Seed by seed, so that a table of all rows exists early.
     cells = [_cell(row, seed, arguments, protocol, parallel) for seed in seeds for row in chosen]
     missing = [cell for cell in cells if cell.commands]
-    _say(f"{len(cells)} cells, {len(cells) - len(missing)} of them finished before; {parallel} at once")
+    say(f"{len(cells)} cells, {len(cells) - len(missing)} of them finished before; {parallel} at once")
 
     def finished(cell: Cell) -> None:
         if not any(other.commands for other in cells if other.seed == cell.seed):
             _write(arguments, cells, seeds)
 
-    _work(missing[: arguments.at_most], parallel, finished)
+    work(missing[: arguments.at_most], parallel, finished)
     unfinished = [cell.name for cell in cells if cell.commands]
     result = _write(arguments, cells, seeds)
     if unfinished:
-        _say(
+        say(
             f"{len(unfinished)} of {len(cells)} cells are left, the next is {unfinished[0]}: repeat the command to go on"
         )
     if result is None:
         return 0
     sys.stdout.write(as_text(ablation_table(result)) + "".join(f"{sentence}\n" for sentence in sentences(result)))
-    _say(f"seeds {', '.join(map(str, result['seeds']))}: wrote {arguments.out / 'ablation.md'} and ablation.json")
+    say(f"seeds {', '.join(map(str, result['seeds']))}: wrote {arguments.out / 'ablation.md'} and ablation.json")
     return 0
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"msvl ablation: {text}\n")
-    sys.stderr.flush()
 
 
 def _parallel(arguments: argparse.Namespace) -> int:
@@ -170,7 +135,9 @@ def _write(arguments: argparse.Namespace, cells: Sequence[Cell], seeds: Sequence
 def _command(arguments: argparse.Namespace) -> str:
     """Return the command that makes the same table."""
     words = ["msvl", "ablation", arguments.config, "--seeds", arguments.seeds]
-    for name, default in (("protocol", "ablation"), ("tasks", ",".join(TASKS)), ("rows", None), ("page", None)):
+    for name, default in (
+        ("protocol", "ablation"), ("tasks", ",".join(TASKS)), ("rows", None), ("resamples", 1000), ("page", None)
+    ):  # fmt: skip
         value = getattr(arguments, name)
         if value != default:
             words += [f"--{name}", str(value)]
@@ -208,7 +175,9 @@ def _cell(row: Row, seed: int, arguments: argparse.Namespace, protocol: Protocol
     if parallel > 1:
         # One thread per row wastes nothing on waiting for other ranks and threads.
         ranks, overrides = ["--ranks", "1"], ["train.threads_per_rank=1", *overrides]
-    steps = _steps(arguments.config, overrides)
+    config = _config(arguments.config, overrides)
+    _check_same(config, folder)
+    steps = config.train.steps
     last = step_folder(folder / "checkpoints", steps)
     if not (last / MARKER).is_file():
         resume = ["--resume"] if folder.exists() else []
@@ -233,71 +202,33 @@ def _is_judged(path: Path, protocol: Protocol, arguments: argparse.Namespace, st
     )
 
 
-def _steps(config: str, overrides: Sequence[str]) -> int:
+def _config(path: str, overrides: Sequence[str]) -> PretrainConfig:
     from msvl.config.load import load_config
     from msvl.training.config import PretrainConfig
 
-    return load_config(config, list(overrides), PretrainConfig).train.steps
+    return load_config(path, list(overrides), PretrainConfig)
 
 
-def _work(cells: Sequence[Cell], parallel: int, finished: Callable[[Cell], None]) -> None:
-    """Run the commands of the cells, several cells at once, and call `finished` with each that has none left.
-
-    Raises RowFailed when a command fails: those that run then are waited for, no more are started.
-    """
-    waiting = list(cells)
-    running: dict[str, tuple[Cell, subprocess.Popen[bytes]]] = {}
-    failed: list[str] = []
-    began, done = time.monotonic(), 0
-    try:
-        while running or (waiting and not failed):
-            if waiting and not failed and len(running) < parallel:
-                cell = waiting.pop(0)
-                running[cell.name] = (cell, _start(cell, parallel))
-                continue
-            ended = [(cell, child.returncode) for cell, child in running.values() if child.poll() is not None]
-            for cell, code in ended:
-                del running[cell.name]
-                if code:
-                    failed.append(_failure(cell, code, parallel))
-                    continue
-                cell.commands.pop(0)
-                if cell.commands:
-                    running[cell.name] = (cell, _start(cell, parallel))
-                    continue
-                done += 1
-                left = (time.monotonic() - began) / done * (len(cells) - done)
-                _say(f"{cell.name} is finished, {done} of {len(cells)}; about {left / 60:.0f} minutes left")
-                finished(cell)
-            if not ended:
-                time.sleep(POLL_SECONDS)
-    except KeyboardInterrupt:
-        for _, child in running.values():  # the terminal sent it to them too: they finish their step and save
-            child.wait()
-        raise
-    if failed:
-        raise RowFailed(f"{'; '.join(failed)}: mend it and repeat `msvl ablation` to go on")
+def _check_same(config: PretrainConfig, folder: Path) -> None:
+    """Raise ConfigError where a row's folder was begun by another configuration: its figures would stand for this one."""
+    begun = folder / "config.yaml"
+    if not begun.is_file():
+        return
+    wanted, found = (
+        dict(_values(item.model_dump(mode="json", by_alias=True))) for item in (config, _config(str(begun), ()))
+    )
+    differing = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+    differing = [key for key in differing if not key.startswith(WITHOUT_EFFECT)]
+    if differing:
+        raise ConfigError(
+            f"{folder} was begun with another {', '.join(differing)}: give this ablation a folder of its own with --out"
+        )
 
 
-def _failure(cell: Cell, code: int, parallel: int) -> str:
-    where = f", see {cell.log}" if parallel > 1 else ""
-    return f"`msvl {shlex.join(cell.commands[0])}` ended with exit code {code}{where}"
-
-
-def _start(cell: Cell, parallel: int) -> subprocess.Popen[bytes]:
-    """Start the next command of a cell; several at once write into files of their own."""
-    line = f"\n$ msvl {shlex.join(cell.commands[0])}\n"
-    words = [sys.executable, "-m", "msvl.cli", *cell.commands[0]]
-    if parallel == 1:
-        sys.stderr.write(line)
-        sys.stderr.flush()
-        return subprocess.Popen(words, stdout=STDERR, preexec_fn=die_with_parent)  # noqa: PLW1509 - see below
-    cell.log.parent.mkdir(parents=True, exist_ok=True)
-    with open(cell.log, "ab") as stream:
-        stream.write(line.encode())
-        stream.flush()
-        # preexec_fn: single-threaded here, and no orphan may stay.
-        return subprocess.Popen(
-            words, stdout=stream, stderr=stream, env=os.environ | {"OMP_NUM_THREADS": "1"},
-            preexec_fn=die_with_parent,  # noqa: PLW1509
-        )  # fmt: skip
+def _values(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of a configuration by its key, as it is typed on the command line."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _values(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value

@@ -93,3 +93,10 @@ def test_no_interval_from_one_patient_or_without_resamples() -> None:
 def test_the_mean_over_findings_uses_the_same_resample() -> None:
     statistic = mean_of([mean_statistic(np.array([0.0, 1.0])), mean_statistic(np.array([1.0, 0.0]))])
     assert Bootstrap(["a", "b"], seed=0).interval(statistic) == (0.5, 0.5)
+
+
+def test_a_resample_that_lacks_a_class_of_one_finding_has_no_mean_over_findings() -> None:
+    rare = auc_statistic(np.array([1, 0, 0, 0]), np.arange(4.0))
+    common = auc_statistic(np.array([1, 0, 1, 0]), np.arange(4.0))
+    weights = np.array([[1.0, 1, 1, 1], [0.0, 1, 2, 1]])  # nobody with the rare finding is drawn in the second
+    assert np.isnan(mean_of([rare, common])(weights)).tolist() == [False, True]

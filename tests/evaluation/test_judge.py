@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from msvl.config.errors import DataError
 from msvl.data.study import Box
 from msvl.evaluation.config import EvaluationConfig
-from msvl.evaluation.judge import flatten, judge, phrase_pairs
+from msvl.evaluation.judge import flatten, gather_material, judge, phrase_pairs
 from msvl.evaluation.prompts import FindingPrompts, PromptSet
+from msvl.evaluation.tasks import retrieval
 from tests.evaluation.toy import ToyModel, ToyTokeniser, toy_set
 
 ALL = ("zero_shot", "retrieval", "grounding", "linear_probe", "ridge_probe", "pixel_baseline")
@@ -192,3 +196,16 @@ def test_intervals_are_drawn_over_patients_and_not_over_images() -> None:
         widths.append(high - low)
     assert widths[0] > 0 and widths[1] > 0 and widths[0] != widths[1]
     assert widths[2] == 0.0  # one patient: nothing to draw from, no interval
+
+
+def test_reports_are_found_by_images_and_images_by_reports() -> None:
+    # Report 0 attracts every image; each report's own image is its nearest.
+    image = torch.tensor([[1.0, 0.1, 0.0], [0.9, 0.5, 0.0], [0.9, 0.0, 0.5]])
+    reports = torch.tensor([[1.0, 0.0, 0.0], [0.1, 1.0, 0.0], [0.1, 0.0, 1.0]])
+    held_out = toy_set(3)
+    material = gather_material(ToyModel(), ToyTokeniser(), held_out, prompts=PROMPTS, config=config())
+    encoded = replace(material.encoded, image=image)
+    material = replace(material, encoded=encoded, reports=reports, texts=["a", "b", "c"], studies=["x", "y", "z"])
+    figures = retrieval.run(material, config(resamples=0))
+    assert figures["report_r1"] == pytest.approx(1 / 3)
+    assert figures["image_r1"] == 1.0

@@ -140,6 +140,11 @@ def test_raw_cosines_can_be_cut_instead() -> None:
     assert threshold_ious(maps, masks, stretched=False)[0].tolist() == [0.5, 1.0, 0.0, 0.0, 0.0]
 
 
+def test_a_value_on_the_threshold_is_not_above_it() -> None:
+    maps, masks = torch.tensor([[[0.5, 0.0]]]), torch.tensor([[[True, False]]])
+    assert threshold_ious(maps, masks, stretched=False)[0].tolist() == [1.0, 1.0, 1.0, 1.0, 0.0]
+
+
 def test_a_map_lies_where_its_square_was() -> None:
     placed = place_in_image(torch.tensor([[[1.0]]]), Square(left=1, top=0, side=2), (2, 4))
     assert placed[0].isnan().tolist() == [[True, False, False, True]] * 2

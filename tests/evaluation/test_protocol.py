@@ -75,6 +75,33 @@ def test_schedules_and_recipe_are_the_published_ones(name: str, data: str) -> No
     assert (recipe.pooling, recipe.crop, recipe.flip, recipe.lr_factors) == ("mean", (0.08, 1.0), True, (1.0,))
 
 
+SEGMENTATION = {"1": (1000, 5e-6, 100), "10": (5000, 2e-5, 100), "100": (160000, 1.5e-5, 1500)}
+"""Steps, learning rate and warm-up of MaCo's configurations; MRM has 2e-5 at 100 % and none at 1 %."""
+
+
+def test_segmentation_recipes_are_the_published_ones() -> None:
+    recipes = {name: read_protocol(name).card("segmentation", "siim-acr").segmentation for name in ("maco", "mrm", "benchx")}  # fmt: skip
+    found = {
+        name: {ratio: (item.steps, item.lr, item.warmup) for ratio, item in recipe.schedules.items()}
+        for name, recipe in recipes.items()
+    }
+    assert found["maco"] == SEGMENTATION
+    assert found["mrm"] == {"10": SEGMENTATION["10"], "100": (160000, 2e-5, 1500)}
+    assert set(found["benchx"].values()) == {(20000, 1e-3, 1500)}
+    for name in ("maco", "mrm"):
+        recipe = recipes[name]
+        assert (recipe.head, recipe.size, recipe.batch, recipe.flip, recipe.freeze) == ("upernet", 512, 8, 0.5, False)
+        assert (recipe.weight_decay, recipe.layer_decay, recipe.drop_path) == (0.05, 0.65, 0.1)
+        # The auxiliary head's focal and Dice losses have 0.8 and 0.4: the same two at 0.4 times their weight.
+        assert (recipe.focal, recipe.dice, recipe.auxiliary, recipe.cross_entropy) == (2.0, 1.0, 0.4, 0.0)
+    assert (recipes["benchx"].cross_entropy, recipes["benchx"].focal, recipes["benchx"].dice) == (1.0, 0.0, 0.0)
+
+
+def test_grounding_is_macos() -> None:
+    recipe = read_protocol("maco").card("grounding", "ms-cxr").grounding
+    assert (recipe.resolution, recipe.sigma, recipe.stretched, recipe.average) == ("square", 1.5, True, "micro")
+
+
 COUNTS = {"chexpert": 5, "nih-chestxray14": 14, "rsna-pneumonia": 1, "siim-acr": 1}
 
 

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -111,6 +112,7 @@ def test_the_gallery_stays_in_the_run_folder(judged: Path) -> None:
     folder = judged / "evaluation" / "phantom-test-fast-gallery"
     pictures = list(folder.glob("grounding-*.png"))
     assert len(pictures) == 8
+    assert {cv2.imread(str(picture)).shape for picture in pictures} == {(64, 64, 3)}  # the stored images' own
     assert "looked elsewhere" in (folder / "index.html").read_text()
 
 

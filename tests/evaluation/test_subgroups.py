@@ -24,6 +24,14 @@ def test_groups_by_sex_age_view_and_race() -> None:
     assert groups["view: AP"].sum() == 15
 
 
+def test_an_age_band_begins_with_its_first_year() -> None:
+    ages = [39] * 10 + [40] * 10 + [59] * 10 + [60] * 10 + [79] * 10 + [80] * 10 + [120] * 10
+    groups = groups_of(["PA"] * 70, [{"age": age} for age in ages])
+    assert {name: sorted({ages[row] for row in np.flatnonzero(kept)}) for name, kept in groups.items()} == {
+        "age: 0 to 39": [39], "age: 40 to 59": [40, 59], "age: 60 to 79": [60, 79], "age: 80 and older": [80, 120],
+    }  # fmt: skip
+
+
 def test_small_and_unsaid_groups_are_not_shown() -> None:
     extras = [{"sex": "F"}] * 30 + [{"sex": "M"}] * 9 + [{}] * 11
     assert groups_of(["unknown"] * 50, extras) == {}

@@ -14,7 +14,7 @@ from msvl.config.errors import ConfigError
 from msvl.config.load import load_config
 from msvl.evaluation.answers import Column
 from msvl.evaluation.protocol import read_protocol
-from msvl.training.ablation import TASKS, RowFailed, add_parsers, rows
+from msvl.training.ablation import TASKS, add_parsers, rows
 from msvl.training.ablation_table import (
     FULL,
     IMAGE_ONLY,
@@ -26,6 +26,7 @@ from msvl.training.ablation_table import (
     summarise,
     verdict,
 )
+from msvl.training.ablation_work import RowFailed
 from msvl.training.config import PretrainConfig
 from tests.evaluation.judged_runs import pack_phantom
 from tests.helpers.runs import ROOT, tiny_config
@@ -79,6 +80,20 @@ def test_differences_are_paired_by_seed_and_patient() -> None:
     table = ablation_table(result)
     assert table.columns == ("scales", "report R@5")
     assert table.rows[1][0] == "global+local" and "(-0.100 [-0.100, -0.100])" in table.rows[1][1]
+
+
+def test_every_seed_is_paired_with_itself() -> None:
+    gains = {0: 0.1, 1: 0.2, 2: 0.6}
+    made = {(name, seed): measured(gains[seed] if name == FULL else 0.0, seed) for name in (FULL, "local") for seed in gains}  # fmt: skip
+    result = summarise(
+        {key: content for key, (content, _) in made.items()},
+        {key: columns for key, (_, columns) in made.items()},
+        resamples=50,
+    )
+    entry = result["rows"]["local"]["retrieval.report_r5"]
+    assert entry["seed_differences"] == pytest.approx([-0.1, -0.2, -0.6])
+    assert entry["difference"] == pytest.approx(-0.3)
+    assert entry["interval"] == pytest.approx([-0.3, -0.3])
 
 
 def whole(gains: dict[str, float], noise: float = 0.0) -> dict:
@@ -190,6 +205,10 @@ def test_two_rows_from_one_command(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "2 cells, 2 of them finished before" in capsys.readouterr().err
     assert [mark.stat().st_mtime_ns for mark in (*checkpoints, *results)] == stamps
     assert json.loads((tmp_path / "ablation" / "ablation.json").read_text()) == result
+    # Rows that were trained otherwise are not read for these.
+    with pytest.raises(ConfigError, match=r"seed0 was begun with another optimizer.lr: give .* with --out"):
+        main([*words, "optimizer.lr=0.5", "--debug"])
+    assert [mark.stat().st_mtime_ns for mark in (*checkpoints, *results)] == stamps
 
 
 def test_a_row_that_fails_is_named_with_its_log(tmp_path: Path) -> None:

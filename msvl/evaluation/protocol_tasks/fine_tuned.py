@@ -5,16 +5,20 @@ B batch, N patches, F channels, K findings.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from msvl.data.reader import SampleReader
 from msvl.evaluation.answers import Answer
 from msvl.evaluation.config import EvaluationConfig
 from msvl.evaluation.exam import Exam
-from msvl.evaluation.findings import judgeable, known_auc
+from msvl.evaluation.findings import Labels, judgeable, known_auc
 from msvl.evaluation.metrics import Floats
+from msvl.evaluation.operating_point import Rule, choose_threshold, f1_statistic, plain
 from msvl.evaluation.protocol import Card
 from msvl.evaluation.protocol_tasks.label_ratios import LabelRatio, ratio_answer
 from msvl.evaluation.protocol_tasks.linear_probe import known_loss
@@ -26,6 +30,9 @@ from msvl.evaluation.tuning.schedules import warmup_cosine
 from msvl.evaluation.units import Unit
 from msvl.models.families.encoded import EncodedImage
 from msvl.models.families.vit import PREFIX_TOKENS, ViTImageEncoder
+
+JUDGE_RULE: Rule = "youden"
+"""How thresholds are chosen on val."""
 
 
 class Classifier(nn.Module):
@@ -67,27 +74,31 @@ def run(exam: Exam, card: Card, config: EvaluationConfig) -> Answer:
     assert card.fine_tuned is not None, card.task
     recipe = card.fine_tuned
     ratios = sorted(recipe.schedules, key=int)
-    answer = ratio_answer(exam, card, config, ratios, lambda ratio: fine_tune(exam, ratio, recipe), judge_rule="youden")
+
+    def fit(ratio: LabelRatio) -> Unit:
+        return fine_tune(exam, ratio, recipe, card.headline)
+
+    answer = ratio_answer(exam, card, config, ratios, fit, judge_rule=JUDGE_RULE)
     for ratio, schedule in recipe.schedules.items():
         answer.figures[f"images_seen_at_{ratio}"] = schedule.steps * recipe.batch * len(recipe.lr_factors)
     return answer
 
 
-def fine_tune(exam: Exam, ratio: LabelRatio, recipe: FineTuneRecipe) -> Unit:
-    """Train on a share of the labels, at each learning rate of the recipe, and keep what is best on val.
+def fine_tune(exam: Exam, ratio: LabelRatio, recipe: FineTuneRecipe, headline: str) -> Unit:
+    """Train on a share of the labels, at each learning rate of the recipe, and keep what is best on val by the headline.
 
     Returns:
         Decision values as 'val/FINDING' and 'test/FINDING'; 'best', 'best_step' and 'best_factor' of the learning rate.
     """
     kept: Unit = {}
     for factor in recipe.lr_factors:
-        found = _fine_tune_once(exam, ratio, recipe, factor)
+        found = _fine_tune_once(exam, ratio, recipe, headline, factor)
         if not kept or found["best"] > kept["best"]:
             kept = found | {"best_factor": np.asarray(factor)}
     return kept
 
 
-def _fine_tune_once(exam: Exam, ratio: LabelRatio, recipe: FineTuneRecipe, factor: float) -> Unit:
+def _fine_tune_once(exam: Exam, ratio: LabelRatio, recipe: FineTuneRecipe, headline: str, factor: float) -> Unit:
     schedule = recipe.schedules[ratio.ratio]  # type: ignore[index]
     names = list(ratio.labels)
     device = next(exam.model.parameters()).device
@@ -107,7 +118,8 @@ def _fine_tune_once(exam: Exam, ratio: LabelRatio, recipe: FineTuneRecipe, facto
             return known_loss(network(batch.images.to(device)), targets[torch.from_numpy(batch.rows).to(device)])
 
         def judge() -> float:
-            return macro_auc(exam, network, names)
+            values = decide(network, exam.splits.val.images, exam.batch_size)
+            return merit(exam.splits.val.labels, dict(zip(names, values.T, strict=True)), headline)
 
         plan = Plan(
             steps=schedule.steps,
@@ -123,12 +135,26 @@ def _fine_tune_once(exam: Exam, ratio: LabelRatio, recipe: FineTuneRecipe, facto
     return found | {"best": np.asarray(best), "best_step": np.asarray(step)}
 
 
-def macro_auc(exam: Exam, network: Classifier, names: list[str]) -> float:
-    """Return the mean AUC over findings on val."""
-    values = decide(network, exam.splits.val.images, exam.batch_size)
-    labels = {name: exam.splits.val.labels[name] for name in names}
-    usable = judgeable(labels)
-    return float(np.mean([known_auc(labels[name], values[:, names.index(name)]) for name in usable]))
+def merit(labels: Labels, scores: Mapping[str, Floats], headline: str) -> float:
+    """Return what the best step is known by: the mean over findings of F1 where the headline is an F1, else of AUC.
+
+    F1 is at the threshold that the same labels give, which is how the judged split's is found (`classifiers.py`).
+
+    Args:
+        labels: Finding -> [N] on val.
+        scores: Finding -> [N], decision values of the findings that count.
+        headline: The card's.
+    """
+    own = {name: labels[name] for name in scores}
+    values = [
+        _best_f1(own[name], scores[name]) if headline.startswith("f1") else known_auc(own[name], scores[name])
+        for name in judgeable(own)
+    ]
+    return float(np.mean(values))
+
+
+def _best_f1(labels: NDArray[np.int64], scores: Floats) -> float:
+    return plain(f1_statistic(labels, scores, choose_threshold(labels, scores, JUDGE_RULE)), len(scores))
 
 
 @torch.no_grad()

@@ -32,6 +32,15 @@ def test_the_best_weights_are_kept_and_not_the_last() -> None:
     assert not network.training
 
 
+def test_the_first_of_equally_good_steps_is_kept() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(network.weight)
+    optimizer = build_optimizer("sgd", [{"params": list(network.parameters()), "peak": 1.0, "lr": 0.0}], momentum=0.0)
+    plan = Plan(steps=4, share=lambda step: 1.0, clip=0.0, judged=4)
+    best = train(network, optimizer, iter(batches(4)), plan, loss=lambda batch: network.weight.sum(), judge=lambda: 0.7)
+    assert (best, network.weight.item()) == ((0.7, 1), -1.0)
+
+
 def test_rates_are_the_plans() -> None:
     network = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(network.weight)
