@@ -15,20 +15,20 @@ from msvl.training.config import PretrainConfig
 RANK = ("-m", "msvl.training.acceptance.rank")
 
 
-class CheckFailed(ClusterError):
+class NotPassed(ClusterError):
+    """A check that did not pass, and what it found all the same."""
+
+    def __init__(self, says: str, found: dict[str, Any] | None = None) -> None:
+        super().__init__(says)
+        self.found = found or {}
+
+
+class CheckFailed(NotPassed):
     """The answer of a check is no."""
 
-    def __init__(self, says: str, found: dict[str, Any] | None = None) -> None:
-        super().__init__(says)
-        self.found = found or {}
 
-
-class NotRun(ClusterError):
+class NotRun(NotPassed):
     """A check cannot be made here; the text continues 'because'."""
-
-    def __init__(self, says: str, found: dict[str, Any] | None = None) -> None:
-        super().__init__(says)
-        self.found = found or {}
 
 
 @dataclass

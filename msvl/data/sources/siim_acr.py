@@ -14,26 +14,17 @@ from msvl.data.csv_table import place, read_rows
 from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
 from msvl.data.patient_facts import patient_facts
 from msvl.data.run_length import mark_runs
-from msvl.data.sources.siim_acr_png import IMAGES, SiimAcrPngSource
+from msvl.data.sources.siim_acr_png import FINDING, IMAGES, SiimAcrPngSource, SiimAcrSet
 from msvl.data.study import Entry, Record
 from msvl.data.view_names import view_name
 
 EXAMPLE = "msvl data pack siim-acr --images siim --out shards/siim"
 TABLES = ("train-rle.csv", "stage_2_train.csv")
-FINDING = "Pneumothorax"
 NO_MASK = "-1"
 
 
-class SiimAcrSource:
+class SiimAcrSource(SiimAcrSet):
     """One entry per image with a row in the table, in the folders of the original or the flat one of later uploads."""
-
-    name = "siim-acr"
-    id_space = "siim-acr"
-    licence = "Kaggle competition rules (SIIM-ACR Pneumothorax Segmentation 2019)"
-    shareable = False
-    has_reports = False
-    mask_names = (FINDING,)
-    prompts: dict[str, dict[str, list[str]]] = {}
 
     def __init__(self, root: Path, *, table: Path | None = None, decoding: Decoding = AS_IT_IS) -> None:
         """Raise DataError when folder or table are not there.

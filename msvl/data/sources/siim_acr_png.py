@@ -22,8 +22,8 @@ IMAGES, MASKS = "png_images", "png_masks"
 NAME, IMAGE_ID, HAS_FINDING = "new_filename", "ImageId", "has_pneumo"
 
 
-class SiimAcrPngSource:
-    """One entry per image of the tables. PNG has no header, so whose image it is, its view, sex and age are not known."""
+class SiimAcrSet:
+    """What holds for the data set, in whichever files."""
 
     name = "siim-acr"
     id_space = "siim-acr"
@@ -32,6 +32,10 @@ class SiimAcrPngSource:
     has_reports = False
     mask_names = (FINDING,)
     prompts: dict[str, dict[str, list[str]]] = {}
+
+
+class SiimAcrPngSource(SiimAcrSet):
+    """One entry per image of the tables. PNG has no header, so whose image it is, its view, sex and age are not known."""
 
     def __init__(self, root: Path, *, val_share: float = 0.1, decode_at_least: int = 0) -> None:
         """Raise DataError when a table or a folder is not there.
