@@ -20,7 +20,7 @@ from msvl.data.tokenise import ReportTokeniser
 STAGES: tuple[tuple[str, Any, str], ...] = (
     ("plan", PlannedSteps, "__call__"),
     ("read", ShardFiles, "read"),
-    ("check (CRC-32)", reader.zlib, "crc32"),
+    ("check (CRC-32)", reader, "crc32"),
     ("decode", images, "decode_image"),
     ("crop, turn, resize", images.cv2, "warpAffine"),
     ("brightness, contrast", images.cv2, "addWeighted"),

@@ -23,7 +23,7 @@ from msvl.data.plan import Plan
 from msvl.data.planned_steps import PlannedSteps, Share
 from msvl.data.reader import SampleReader
 from msvl.data.shard_files import ShardFault
-from msvl.data.texts import FoundText, OnlineTexts, StoredTexts, read_ids
+from msvl.data.texts import FoundText, OnlineTexts, SentenceEncoder, StoredTexts, read_ids
 from msvl.data.token_store import TokenStore
 from msvl.data.tokenise import ReportTokeniser
 
@@ -101,8 +101,14 @@ class BatchReader:
         impression = step_draw(self._plan.seed, step) < self._config.report.impression_share
         reading = _Step(step, impression, [])
         images = np.empty((len(positions), 1, self._size, self._size), dtype=np.uint8)
+        samples = [(*place, *name) for place, name in zip(planned, names, strict=True)]
+        # All texts, then all images: between two images a text's code and data fall out of the caches.
+        texts = [
+            None if position in self._fills else self._text(reading, sample)
+            for position, sample in zip(positions, samples, strict=True)
+        ]
         found = [
-            self._place(reading, position, (*planned[place], *names[place]), numbers[place], images[place, 0])
+            self._place(reading, position, samples[place], texts[place], numbers[place], images[place, 0])
             for place, position in enumerate(positions)
         ]
         if self._note:
@@ -123,13 +129,37 @@ class BatchReader:
 
     def _opened(self) -> list[_Source]:
         reading, sources = self._reading, []
+        encoder = SentenceEncoder(reading.tokeniser, self._config.report)
         for places, store in zip(self._plan.sources, reading.stored, strict=True):
             samples = SampleReader(places.index)
-            online = OnlineTexts(samples, reading.tokeniser, self._config.report)
+            online = OnlineTexts(samples, encoder)
             sources.append(_Source(samples, StoredTexts(store, samples, online) if store else online))
         return sources
 
-    def _place(self, step: _Step, position: int, planned: _Sample, numbers: Sequence[float], out: np.ndarray) -> _Found:
+    def _text(self, step: _Step, planned: _Sample) -> FoundText | None:
+        """Return the planned sample's text; None where it cannot be read: the fault shows again when its place is filled."""
+        source, _, row, _, _ = planned
+        self._tell(source, row)
+        try:
+            return self._sources[source].texts.find(row, impression=step.impression)
+        except ValueError:
+            return None
+
+    def _tell(self, source: int, row: int) -> None:
+        """Tell what is being read."""
+        if self._note:
+            samples = self._sources[source].samples
+            self._note(self._process, samples.shard(row), samples.shown_key(row))
+
+    def _place(
+        self,
+        step: _Step,
+        position: int,
+        planned: _Sample,
+        text: FoundText | None,
+        numbers: Sequence[float],
+        out: np.ndarray,
+    ) -> _Found:
         """Read the planned sample, or the first substitute that can be read; a place that was filled before is so again."""
         known = self._fills.get(position)
         first = known.attempt if known else 0
@@ -137,10 +167,10 @@ class BatchReader:
         for attempt in range(first, first + MAX_SUBSTITUTES + 1):
             source, epoch, row, key, name = self._substitute(position, attempt) if attempt else planned
             samples, texts = self._sources[source]
-            if self._note:
-                self._note(self._process, samples.shard(row), samples.shown_key(row))
+            self._tell(source, row)
             try:
-                text = texts.find(row, impression=step.impression)
+                if attempt or text is None:
+                    text = texts.find(row, impression=step.impression)
                 drawn = self._numbers([name], [epoch])[0] if attempt else numbers
                 training_image(samples.image(row), self._config.augment, drawn, out)
             except ValueError as error:

@@ -51,10 +51,9 @@ def sections_of(meta: dict[str, Any]) -> list[Section]:
 def chosen_sentences(meta: dict[str, Any], names: Sequence[str], min_words: int) -> list[str]:
     """Return the sentences of the wanted sections, line wraps joined; empty when there is no usable one."""
     report = meta["report"]
-    chosen = []
+    chosen, all_spans = [], [(item["start"], item["end"]) for item in meta["sentences"]]
     for section in choose_sections(sections_of(meta), names):
-        spans = [(item["start"], item["end"]) for item in meta["sentences"]]
-        spans = [(start, end) for start, end in spans if section.start <= start < section.end]
+        spans = [(start, end) for start, end in all_spans if section.start <= start < section.end]
         if min_words > SENTENCE_WORDS:  # else all are long enough: the packer split them so
             spans = [(start, end) for start, end in spans if has_words(report[start:end], min_words)]
         chosen += [plain(report, start, end) for start, end in spans]

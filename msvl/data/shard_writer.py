@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tarfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import webdataset
+from imagecodecs import deflate_crc32 as crc32  # zlib's checksum, seven times as fast
 
 from msvl.data.index import IMAGE, MASK, TEXT, record_type
 from msvl.data.pack_record import Job, PackedSample
@@ -41,7 +41,7 @@ class ShardWriter:
         row["text"] = int(sample.text_hash or "0", 16)
         for extension, data in sorted(sample.members.items()):  # as they are written
             role = ROLES[extension]
-            row["offset"][role], row["size"][role], row["crc32"][role] = place + BLOCK, len(data), zlib.crc32(data)
+            row["offset"][role], row["size"][role], row["crc32"][role] = place + BLOCK, len(data), crc32(data)
             place += BLOCK + -(-len(data) // BLOCK) * BLOCK
             self.bytes += len(data)
         assert place == self._writer.tarstream.offset, (place, self._writer.tarstream.offset)

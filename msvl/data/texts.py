@@ -34,24 +34,32 @@ class FoundText(NamedTuple):
     """What `texts.drawn` takes."""
 
 
-class OnlineTexts:
-    """Reads each text and tokenises it."""
+class SentenceEncoder:
+    """Tokenises sentences that were read: those of all sources in one call."""
 
-    def __init__(self, reader: SampleReader, tokeniser: ReportTokeniser, report: ReportConfig) -> None:
-        self._reader = reader
+    def __init__(self, tokeniser: ReportTokeniser, report: ReportConfig) -> None:
+        self.report = report
         self._tokeniser = tokeniser
-        self._report = report
-
-    def find(self, row: int, *, impression: bool) -> FoundText:
-        """Read a sample's sentences. Raises ValueError when it has none that can be read."""
-        return FoundText(self, read_sentences(self._reader.meta(row), self._report, impression=impression))
 
     def drawn(self, texts: Sequence[Sequence[str]], draw: Draw, *, impression: bool) -> EncodedTexts:
         """Tokenise the sentences that are drawn."""
         flat = [sentence for sentences in texts for sentence in sentences]
         order, counts = draw(np.array([len(sentences) for sentences in texts]))
-        chosen = [flat[number] for number in order]
-        return encode_sentences(chosen, counts, self._tokeniser, self._report)
+        chosen = [flat[number] for number in order.tolist()]
+        return encode_sentences(chosen, counts, self._tokeniser, self.report)
+
+
+class OnlineTexts:
+    """Reads each text, to be tokenised with the others of its batch."""
+
+    def __init__(self, reader: SampleReader, encoder: SentenceEncoder) -> None:
+        self._reader = reader
+        self._encoder = encoder
+
+    def find(self, row: int, *, impression: bool) -> FoundText:
+        """Read a sample's sentences. Raises ValueError when it has none that can be read."""
+        meta = self._reader.meta(row)
+        return FoundText(self._encoder, read_sentences(meta, self._encoder.report, impression=impression))
 
 
 class StoredTexts:

@@ -66,7 +66,7 @@ class ReportTokeniser:
 
         What de-identification took out becomes one [UNK], which masked modelling never asks for.
         """
-        flat = [_readable(sentence) for report in reports for sentence in report]
+        flat = _readable([sentence for report in reports for sentence in report])
         if unit == "word":
             encoded = self._tokenizer.encode_batch(flat, add_special_tokens=False)
             units = _joined([[word or 0 for word in item.word_ids] for item in encoded])
@@ -109,10 +109,10 @@ class ReportTokeniser:
             save_tokenizer(self._tokenizer, folder)
 
 
-def _readable(sentence: str) -> str:
-    """Return a sentence in lower case, each run of de-identification marks as [UNK]: a BERT tokenizer makes three of `___`."""
-    lower = sentence.lower()
-    return _RUN_OF_MARKS.sub("[UNK]", lower) if "xxx" in lower or "__" in lower else lower
+def _readable(sentences: Sequence[str]) -> list[str]:
+    """Return sentences in lower case, each run of de-identification marks as [UNK]: a BERT tokenizer makes three of `___`."""
+    lower = [sentence.lower() for sentence in sentences]
+    return [_RUN_OF_MARKS.sub("[UNK]", text) if "xxx" in text or "__" in text else text for text in lower]
 
 
 def _joined(parts: list[list[int]]) -> np.ndarray:

@@ -17,7 +17,7 @@ from tests.slurm.checkout import Checkout
 from tests.slurm.jobs import Sleeper
 
 pytestmark = pytest.mark.slurm
-QUICK = {"steps": 2, "check_collectives": False}
+QUICK = {"steps": 2}
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slurm
 
 STEPS, SAVE_EVERY = 60, 10
 LONG: dict[str, dict] = {
-    "train": {"steps": STEPS, "save_every": SAVE_EVERY, "check_collectives": False},
+    "train": {"steps": STEPS, "save_every": SAVE_EVERY},
 }
 """Long enough for something to happen to it."""
 WITH_LOADER = "data.workers=1"
@@ -143,7 +143,7 @@ def test_a_killed_node(checkout: Checkout, uninterrupted: list) -> None:
 def test_a_killed_node_daemon(node: str, checkout: Checkout) -> None:
     steps = 20 * STEPS  # Slurm needs 25 s to notice
     checkout.edit_cluster()
-    checkout.write_config(train={"steps": steps, "save_every": 50, "check_collectives": False})
+    checkout.write_config(train={"steps": steps, "save_every": 50})
     job, output = checkout.sbatch("pretrain")
     assert job, output
     checkout.wait_for_step(60, job=job)
@@ -165,7 +165,7 @@ def test_the_time_limit_itself(checkout: Checkout) -> None:
     steps = 12 * STEPS
     # With a limit of one minute Slurm warns 0 to 30 s after the start.
     checkout.edit_cluster(TIME=1, SIGNAL_SECONDS=30)
-    checkout.write_config(train={"steps": steps, "save_every": steps, "check_collectives": False})
+    checkout.write_config(train={"steps": steps, "save_every": steps})
     job, output = checkout.sbatch("pretrain")
     assert job, output
     until(lambda: checkout.slurm.job(job)["Restarts"] != "0", 150, "a requeue", lambda: checkout.explain(job))
