@@ -1,12 +1,12 @@
 """Time and memory of one forward and backward pass against the number of pairs, measured and continued by formula.
 
-    python benchmarks/loss_scaling.py --seconds              about eight minutes, with the machine alone
+    python benchmarks/loss_scaling.py --seconds              about twenty minutes, with the machine alone
     python benchmarks/loss_scaling.py --memory [LOSS/FORM]   about forty minutes, or one form; other programs do not matter
     python benchmarks/loss_scaling.py                        formulas and plot of the points measured before
 
 All three write into results/loss_scaling-DATE.csv and its plot, --csv another file. Local: 196 patches, 768 channels, 12
 units a report, all pairs on one rank; global: 512 channels. Every point is measured in a fresh process, as far as 16 GB and
-ten minutes a point allow, seconds to about a minute a pass. Seconds are a B + b B^2, fitted to the points. Memory above
+ten minutes a point allow, seconds to about a minute a pass, the fastest of three passes or more. Seconds are a B + b B^2, fitted to the points. Memory above
 inputs and gradients is what the code holds at its peak, counted in `memory`. Where one misses a measured point by more than
 10 %, the script says so and fails.
 """
