@@ -43,12 +43,12 @@ def read_rows(
     Raises:
         DataError: the file is missing, no UTF-8 CSV, lacks columns (all are named at once), has no rows, repeats its header, or a row has another number of cells.
     """
-    with _open(path) as stream, _csv_errors(path):
-        rows = csv.reader(stream, strict=True)
-        header = [name.strip() for name in next(rows, [])]
+    with _open(path) as stream:
+        rows = csv_rows(path, stream)
+        header = [name.strip() for name in next(rows, (1, []))[1]]
         places = _places(path, header, required, optional)
         number = 1
-        for number, row in enumerate(rows, start=2):
+        for number, row in rows:
             if not any(cell.strip() for cell in row):
                 continue
             _check_row(path, number, row, header)
@@ -56,6 +56,27 @@ def read_rows(
             yield number, {name: row[place].strip() for name, place in places.items() if place < len(row)}
         if number == 1:
             raise DataError(f"{path} has a header and no rows: download it again")
+
+
+def csv_rows(path: Path, lines: IO[str], separator: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """Yield (row number, cells) of an open table; the first row, its header, is row 1.
+
+    Raises:
+        DataError: a quote is left open or not doubled, or the table is no UTF-8.
+    """
+    csv.field_size_limit(CELL_LIMIT)
+    number = 0
+    try:
+        # Not strict, an open quote would make one cell of all rows that follow, and they would be passed over.
+        for number, row in enumerate(csv.reader(lines, delimiter=separator, strict=True), start=1):
+            yield number, row
+    except UnicodeDecodeError as error:
+        raise not_utf8(path) from error
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, after row {number}: this is no CSV ({error}); a quote inside a text must be doubled, and one that is opened "
+            "be closed, or the file is cut short"
+        ) from error
 
 
 def place(path: Path, row: int) -> str:
@@ -83,17 +104,6 @@ def _open(path: Path) -> Iterator[IO[str]]:
         raise DataError(f"{path} is cut short ({error}): download it again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
-
-
-@contextmanager
-def _csv_errors(path: Path) -> Iterator[None]:
-    csv.field_size_limit(CELL_LIMIT)
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise not_utf8(path) from error
-    except csv.Error as error:
-        raise DataError(f"{path} is no CSV table ({error}): a quote is not closed, or the file is cut short") from error
 
 
 def not_utf8(path: Path) -> DataError:

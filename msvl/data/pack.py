@@ -191,8 +191,8 @@ def _counted(
 ) -> Iterator[PackedSample | Dropped]:
     for result in results:
         repeats.add(result)
+        bar.update()  # before the last one is taken: nobody comes back for more
         yield result
-        bar.update()
 
 
 def _check_drops_so_far(

@@ -71,7 +71,7 @@ def test_optional_columns_are_given_where_they_are(tmp_path: Path) -> None:
         ("Image Index,Labels\na.png,x\nImage Index,Labels\n", r"row 3: the header is there again; two tables were joined"),
         ("Image Index,Labels,labels\na.png,x,y\n", "the column 'Labels' is there 2 times"),
         ("Image Index,Labels\na.png,x\nb.png,é\n".encode("latin1"), r"t\.csv, line 3: this is not UTF-8; .*iconv"),
-        ('Image Index,Labels\na.png,"x\n', r"t\.csv is no CSV table .*quote is not closed"),
+        ('Image Index,Labels\na.png,"x\n', r"t\.csv, after row 1: this is no CSV .*one that is opened be closed, or the file is cut short"),
         (b"PK\x03\x04....", "is a zip or Excel file"),
         (b"\xff\xfeI\x00", "is UTF-16: save it as CSV UTF-8"),
         (b"<!DOCTYPE html><html>", "is a web page, perhaps that of a login"),

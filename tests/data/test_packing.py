@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -323,6 +324,15 @@ def test_an_estimate_says_what_packing_takes_and_writes_nothing(tmp_path: Path) 
     # A tar is filled up to a multiple of 10,240 bytes.
     assert found.bytes == pytest.approx(sum(shard["bytes"] - 10_240 / 2 for shard in manifest["shards"]), rel=0.05)
     assert 0 < found.seconds < 60 and found.kept_share == 1
+
+
+def test_a_progress_bar_tells_what_is_done_and_how_long_it_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack(TinySource(), tmp_path / "out", OPTIONS, workers=1)
+    told = capsys.readouterr().err
+    assert re.search(r"packing tiny: +0%\|.*\| 0/60 \[00:00<\?, \?image/s\]", told), told
+    assert re.search(r"packing tiny: 100%\|.*\| 60/60 \[\d\d:\d\d<00:00, ", told), told
 
 
 def test_the_estimate_command_prints_and_writes_nothing(tmp_path: Path) -> None:

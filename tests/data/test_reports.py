@@ -99,6 +99,8 @@ def test_sentences(text: str, expected: list[str]) -> None:
             {"wet_read": "___ 3:04 PM\n Early edema", "findings": "x y"},
         ),
         ("Spoken to the ward.\nIMPRESSION: x y", {"preamble": "Spoken to the ward.", "impression": "x y"}),
+        ("FINDGINGS: a b\nIMPRESSON: c d", {"findings": "a b", "impression": "c d"}),
+        ("CHEST, TWO VIEWS: a b\nCONCLUSION: c d", {"findings": "a b", "impression": "c d"}),
         ("ADDENDUM: later\nFINDINGS AND IMPRESSION: x y", {"addendum": "later", "findings_and_impression": "x y"}),
     ],
 )

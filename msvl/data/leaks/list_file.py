@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from msvl.config.errors import DataError
+from msvl.data.csv_table import csv_rows
 from msvl.data.leaks.layouts import IMAGE_ENDING, read_name
 
 ENDINGS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".csv.gz", ".tsv.gz", ".txt.gz")
@@ -112,28 +113,15 @@ def read_records(path: Path, named: Iterable[str] = ()) -> tuple[list[str], Iter
     header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
     known = {name for names in KNOWN.values() for name in names} | {name.lower() for name in named}
     if known & {cell.lower() for cell in header}:
-        csv.field_size_limit(1 << 24)
-        # Not strict, an open quote would make one cell of all rows that follow, and their images would be compared with nothing.
-        reader = csv.DictReader(io.StringIO(text.lstrip(), newline=""), delimiter=delimiter, strict=True)
-        reader.fieldnames = header
-        next(reader.reader)
-        return header, _csv_rows(path, reader)
+        rows = csv_rows(path, io.StringIO(text.lstrip(), newline=""), delimiter)
+        next(rows)
+        return header, (dict(zip(header, row, strict=False)) for _, row in rows if row)
     if not _names_an_image(_first_field(first, delimiter)):
         raise DataError(
             f"{path} has neither a header with a known column nor the name of an image in its first line: name the columns "
             "with --image-column and --patient-column"
         )
     return ["image"], ({"image": _first_field(line, delimiter)} for line in text.splitlines() if line.strip())
-
-
-def _csv_rows(path: Path, reader: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    number = 0
-    try:
-        for row in reader:
-            yield row
-            number += 1
-    except csv.Error as error:
-        raise DataError(f"{path}, after record {number}: this is no CSV ({error}); is a quote left open?") from error
 
 
 def _json_rows(text: str, *, lines: bool) -> list[dict[str, Any]]:

@@ -176,9 +176,12 @@ def _labels(path: Path) -> dict[str, dict[str, int | None]]:
     try:
         with open(path, encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    name, own = _labelled(line, f"{path.name} line {number}")
-                    labels[name] = own
+                if not line.strip():
+                    continue
+                where = f"{path.name} line {number}"
+                name, own = _labelled(line, where)
+                if labels.setdefault(name, own) != own:
+                    raise DataError(f"{where}: its image has other labels in a line above: download the file again")
     except UnicodeDecodeError as error:
         raise not_utf8(path) from error
     if not labels:

@@ -142,13 +142,17 @@ class IuXraySource:
 
 def _read_projections(path: Path) -> dict[str, str]:
     """Return name of the image without report and suffix, such as `1_IM-0001-4001` -> Frontal or Lateral."""
-    views = {}
+    views: dict[str, str] = {}
     for number, row in read_rows(path, ("uid", "filename", "projection")):
         if view_group(row["projection"]) not in GROUPS[:2]:
             raise DataError(
                 f"{place(path, number)}: projection {shown_cell(row['projection'])}; expected Frontal or Lateral"
             )
-        views[re.sub(r"(\.dcm)?\.png$", "", row["filename"])] = row["projection"].lower()
+        image, view = re.sub(r"(\.dcm)?\.png$", "", row["filename"]), row["projection"].lower()
+        if views.setdefault(image, view) != view:
+            raise DataError(
+                f"{place(path, number)}: its image has the other projection above: download the table again"
+            )
     return views
 
 

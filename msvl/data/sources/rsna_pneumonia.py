@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from msvl.config.errors import DataError
 from msvl.data.csv_table import not_utf8, place, read_rows
 from msvl.data.image_files import AS_IT_IS, Decoding, add_window, read_radiograph
+from msvl.data.nih_matches import ERROR_COLUMN, WARNING, is_doubtful
 from msvl.data.patient_facts import patient_facts
 from msvl.data.set_folder import split_files
 from msvl.data.shown import shown_cell
@@ -39,7 +41,7 @@ class RsnaOptions:
     root: Path
     """Folder with both tables and the images of the training stage; those of the test have no labels there."""
     nih_mapping: Path | None = None
-    """RSNA's own JSON of which NIH image each is, or a CSV of patientId and nih_image_index."""
+    """RSNA's own JSON of which NIH image each is, or a CSV of patientId, nih_image_index and, where it is known, mse."""
     nih_test_list: Path | None = None
     """NIH's test_list.txt, whose images then are the test split here too (needs the mapping)."""
     test_labels: Path | None = None
@@ -47,6 +49,16 @@ class RsnaOptions:
     val_share: float = 0.1
     """Share of the other patients that go to val, with that list."""
     decoding: Decoding = AS_IT_IS
+
+
+@dataclass(frozen=True)
+class NihMatch:
+    """Which image of NIH an image is."""
+
+    image: str
+    """NIH's Image Index."""
+    doubtful: bool = False
+    """Whether their pixels differ more than those of one image do."""
 
 
 class RsnaPneumoniaSource:
@@ -72,7 +84,7 @@ class RsnaPneumoniaSource:
         """Return what made this source."""
         options = self._options
         return {
-            "nih_mapping": bool(options.nih_mapping),
+            "nih_mapping": split_files(options.nih_mapping),
             "nih_test_list": bool(options.nih_test_list),
             "split_files": split_files(options.nih_test_list),
             "test_labels": options.test_labels.name if options.test_labels else "",
@@ -89,6 +101,9 @@ class RsnaPneumoniaSource:
                 self.name,
             )
         mapping = read_mapping(options.nih_mapping) if options.nih_mapping else {}
+        doubtful = sum(match.doubtful for match in mapping.values())
+        if doubtful:
+            logger.warning(WARNING, options.nih_mapping, doubtful)
         test = frozenset(nih.read_list(options.nih_test_list)) if options.nih_test_list else frozenset()
         classes = _read_classes(options.root / CLASSES)
         boxes = _read_boxes(options.root / LABELS)
@@ -106,7 +121,8 @@ class RsnaPneumoniaSource:
     def record(self, entry: Entry) -> Record:
         """Read one image. Raises DataError when a box is not inside it."""
         options, path = self._options, Path(entry.payload["path"])
-        image, full_size, facts = read_radiograph(options.root / path, entry.where, options.decoding)
+        image, full_size, found = read_radiograph(options.root / path, entry.where, options.decoding)
+        facts = patient_facts(sex=found.get("PatientSex", ""), age=found.get("PatientAge", ""))
         for box in entry.payload["boxes"]:
             if box.x + box.w > full_size[1] or box.y + box.h > full_size[0]:
                 raise DataError(
@@ -115,15 +131,15 @@ class RsnaPneumoniaSource:
                 )
         return Record(
             image,
-            view=view_name(facts.get("ViewPosition", "frontal")),
+            view=view_name(found.get("ViewPosition", "frontal")),
             labels=entry.labels,
             boxes=entry.payload["boxes"],
             full_size=full_size,
-            extra=patient_facts(sex=facts.get("PatientSex", ""), age=facts.get("PatientAge", "")),
+            extra=facts | entry.payload["match"],
         )
 
     def _entry(
-        self, image: str, where: str, boxes: list[Box], kind: str, mapping: dict[str, str], test: frozenset[str]
+        self, image: str, where: str, boxes: list[Box], kind: str, mapping: dict[str, NihMatch], test: frozenset[str]
     ) -> Entry:
         if bool(boxes) != (kind == OPACITY):
             raise DataError(
@@ -134,35 +150,54 @@ class RsnaPneumoniaSource:
         if test:
             split = "test" if name in test else train_or_val(patient, self._options.val_share, self.id_space)
         labels = {PNEUMONIA: int(bool(boxes)), NORMAL: int(kind == NORMAL)}
-        payload = {"path": f"{IMAGES}/{image}.dcm", "boxes": boxes}
+        payload = {"path": f"{IMAGES}/{image}.dcm", "boxes": boxes, "match": _kept_of(mapping.get(image))}
         return Entry(patient, study, name, where, split, payload, view="frontal", labels=dict(labels))
 
-    def _test_entry(self, image: str, where: str, label: int, mapping: dict[str, str]) -> Entry:
+    def _test_entry(self, image: str, where: str, label: int, mapping: dict[str, NihMatch]) -> Entry:
         patient, study, name = self._nih_names(image, where, mapping)
-        payload = {"path": f"{TEST_IMAGES}/{image}.dcm", "boxes": []}
+        payload = {"path": f"{TEST_IMAGES}/{image}.dcm", "boxes": [], "match": _kept_of(mapping.get(image))}
         labels: dict[str, int | None] = {PNEUMONIA: label, NORMAL: None}
         return Entry(patient, study, name, where, "test", payload, view="frontal", labels=labels)
 
-    def _nih_names(self, image: str, where: str, mapping: dict[str, str]) -> tuple[str, str, str]:
+    def _nih_names(self, image: str, where: str, mapping: dict[str, NihMatch]) -> tuple[str, str, str]:
         """Return patient, study and image: NIH's where the mapping is there, else the image for all three."""
         if not self._options.nih_mapping:
             return image, image, image
         if image not in mapping:
             raise DataError(f"{where}: its image is not in --nih-mapping: is it the file of the 2018 challenge?")
-        name = mapping[image]
+        name = mapping[image].image
         return nih.patient_of(name, where), nih.study_of(name), name
 
 
-def read_mapping(path: Path) -> dict[str, str]:
-    """Return RSNA patientId -> NIH Image Index, from RSNA's JSON or a CSV of patientId, nih_image_index. Raises DataError."""
-    if path.suffix != ".json":
-        rows = list(read_rows(path, ("patientId", "nih_image_index")))
-        return {row["patientId"]: row["nih_image_index"] for _, row in rows}
+def _kept_of(match: NihMatch | None) -> dict[str, str]:
+    """Return what a sample keeps of a match: that it is doubtful."""
+    return {"nih_match": "doubtful"} if match and match.doubtful else {}
+
+
+def read_mapping(path: Path) -> dict[str, NihMatch]:
+    """Return RSNA patientId -> match, from RSNA's JSON or a CSV of patientId, nih_image_index. Raises DataError."""
+    found: dict[str, NihMatch] = {}
+    for where, image, match in _json_matches(path) if path.suffix == ".json" else _csv_matches(path):
+        if found.setdefault(image, match) != match:
+            raise DataError(f"{where}: its image has another match above: leave one of them out")
+    return found
+
+
+def _csv_matches(path: Path) -> Iterator[tuple[str, str, NihMatch]]:
+    for number, row in read_rows(path, ("patientId", "nih_image_index"), (ERROR_COLUMN,)):
+        where = place(path, number)
+        yield where, row["patientId"], NihMatch(row["nih_image_index"], is_doubtful(row.get(ERROR_COLUMN), where))
+
+
+def _json_matches(path: Path) -> list[tuple[str, str, NihMatch]]:
     if not path.is_file():
         raise DataError(f"--nih-mapping {path}: there is no such file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {str(item["subset_img_id"]): str(item["img_id"]) for item in content}
+        return [
+            (f"{path.name} entry {number}", str(item["subset_img_id"]), NihMatch(str(item["img_id"])))
+            for number, item in enumerate(content, start=1)
+        ]
     except UnicodeDecodeError as error:
         raise not_utf8(path) from error
     except (ValueError, KeyError, TypeError) as error:
@@ -241,7 +276,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="which NIH image each is: pneumonia-challenge-dataset-mappings_2018.json of RSNA, or a CSV of patientId, "
-        "nih_image_index. Splits are then by NIH patient",
+        "nih_image_index and, where known, mse. Splits are then by NIH patient",
     )
     parser.add_argument(
         "--nih-test-list",

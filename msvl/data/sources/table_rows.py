@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections import Counter
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from msvl.config.errors import DataError
-from msvl.data.csv_table import CELL_LIMIT, not_utf8
+from msvl.data.csv_table import csv_rows, not_utf8
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
@@ -38,26 +37,18 @@ def read_table(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _csv_rows(table: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    csv.field_size_limit(CELL_LIMIT)
-    number = 1
-    try:
-        # Not strict, an open quote would make one cell of all rows that follow.
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=SEPARATORS[table.suffix], strict=True)
-        header = [name.strip() for name in next(reader, [])]
-        twice = [name for name, times in Counter(header).items() if name and times > 1]
-        if twice:
-            raise DataError(f"{table}: the column '{twice[0]}' is there twice: rename or remove one")
-        for number, row in enumerate(filter(None, reader), start=2):
-            if len(row) != len(header):
-                raise DataError(
-                    f"{table.name} row {number}: it has another number of fields than the header's {len(header)}"
-                )
+    rows = csv_rows(table, io.StringIO(text, newline=""), SEPARATORS[table.suffix])
+    header = [name.strip() for name in next(rows, (1, []))[1]]
+    twice = [name for name, times in Counter(header).items() if name and times > 1]
+    if twice:
+        raise DataError(f"{table}: the column '{twice[0]}' is there twice: rename or remove one")
+    for number, row in rows:
+        if row and len(row) != len(header):
+            raise DataError(
+                f"{table.name} row {number}: it has another number of fields than the header's {len(header)}"
+            )
+        if row:
             yield number, dict(zip(header, row, strict=True))
-    except csv.Error as error:
-        raise DataError(
-            f"{table.name}, after row {number}: this is no CSV ({error}); a quote inside a text must be doubled, and one that is "
-            "opened be closed"
-        ) from error
 
 
 def _json_rows(table: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:

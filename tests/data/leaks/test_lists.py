@@ -167,6 +167,13 @@ def test_a_mapping_as_csv(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_doubtful_matches_of_a_mapping_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "mapping.csv"
+    path.write_text("patientId,nih_image_index,mse\naaa-1,00000001_000.png,1.2\nbbb-2,00000002_000.png,31.5\n")
+    assert set(read_mapping(path)) == {"aaa-1", "bbb-2", "00000001_000", "00000002_000"}
+    assert "mapping.csv: 1 of its matches have a mean squared error above 10" in caplog.text
+
+
 def test_the_command_on_three_lists(tmp_path: Path) -> None:
     uid = "1.2.276.0.7230010.3.1.4.8323329.32652.1517875161.64160"
     for name, numbers in (("train", range(6)), ("val", (5, 6)), ("test", (0, 7))):
@@ -222,7 +229,7 @@ def test_latin_1_is_named(tmp_path: Path) -> None:
 
 def test_an_open_quote_hides_no_image(tmp_path: Path) -> None:
     train = 'image,report\n00000001_000.png,"Clear lungs.\n00000002_000.png,Clear.\n00000003_000.png,"No effusion."\n'
-    with pytest.raises(DataError, match=r"train\.csv, after record 0: this is no CSV .*; is a quote left open\?"):
+    with pytest.raises(DataError, match=r"train\.csv, after row 1: this is no CSV .*one that is opened be closed"):
         read(tmp_path, train__csv=train)
     whole_text = train.replace('"Clear lungs.', '"Clear ""lungs"", no\neffusion."')
     (tmp_path / "train.csv").write_text(whole_text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from msvl.config.errors import DataError
 from msvl.data.config import ReportConfig
 from msvl.data.pack_options import PackOptions
 from msvl.data.pack_plan import plan
@@ -73,6 +75,21 @@ def test_labels_of_another_text_or_none(folder: Path, entries: list[Entry]) -> N
         found = source_of(NAME, folder, "--views", "all", "--labels", text).entries()
         assert [entry.labels for entry in found] == [entry.labels for entry in entries]
     assert not any(entry.labels for entry in source_of(NAME, folder, "--labels", "none").entries())
+
+
+def test_labels_of_an_image_that_stands_in_two_lines(folder: Path, tmp_path: Path, entries: list[Entry]) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    file = next((tmp_path / "copy").rglob("report_fixed.json"))
+    lines = file.read_text().splitlines()
+    again = json.loads(lines[0])
+    file.write_text("\n".join([*lines, lines[0]]))
+    assert source_of(NAME, tmp_path / "copy", "--views", "all").entries() == entries
+    again["Fracture"] = -1 if again["Fracture"] != -1 else 1
+    file.write_text("\n".join([*lines, json.dumps(again)]))
+    with pytest.raises(
+        DataError, match=rf"report_fixed\.json line {len(lines) + 1}: its image has other labels in a line above"
+    ):
+        source_of(NAME, tmp_path / "copy").entries()
 
 
 def test_a_report_is_made_of_its_sections_without_accession_number() -> None:

@@ -186,6 +186,12 @@ def test_faults_of_places(folder: Path, tmp_path: Path) -> None:
         (tmp_path / "a" / name).write_text(report_xml(1, {}, [], []))
     with pytest.raises(DataError, match="are the same report: keep one copy"):
         list(read_reports(tmp_path / "a"))
+    table = (folder / PROJECTIONS).read_text()
+    other = table.splitlines()[1].replace("Frontal", "Lateral")
+    (folder / PROJECTIONS).write_text(f"{table}{other}\n")
+    with pytest.raises(DataError, match=r"indiana_projections\.csv row \d+: its image has the other projection above"):
+        source_of(NAME, folder).entries()
+    (folder / PROJECTIONS).write_text(table)
     replace_in(folder / PROJECTIONS, "Lateral", "Oblique")
     with pytest.raises(
         DataError, match=r"indiana_projections\.csv row 3: projection a text of 7 characters; expected Frontal"

@@ -93,6 +93,34 @@ def test_a_mapping_as_a_table(original: Path, tmp_path: Path) -> None:
     assert [entry.image for entry in found] == [entry.image for entry in source_of(NAME, original).entries()]
 
 
+def test_matches_that_are_doubtful_are_counted_and_marked(
+    original: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = json.loads((original / MAPPING).read_text())
+    errors = ["1.2", "10.0", "10.5", "250", *[""] * (len(pairs) - 4)]
+    rows = [f"{pair['subset_img_id']},{pair['img_id']},{error}" for pair, error in zip(pairs, errors, strict=True)]
+    table = tmp_path / "map.csv"
+    table.write_text("\n".join(["patientId,nih_image_index,mse", *rows]))
+    source = bare(original, "--nih-mapping", str(table))
+    with caplog.at_level(logging.WARNING):
+        found = {entry.image: source.record(entry).extra.get("nih_match") for entry in source.entries()}
+    assert "2 of its matches have a mean squared error above 10" in caplog.text
+    assert found == {pair["img_id"]: "doubtful" if number in (2, 3) else None for number, pair in enumerate(pairs)}
+    assert len(source.settings()["nih_mapping"]["map.csv"]) == 64
+    replace_in(table, ",250\n", ",much\n")
+    with pytest.raises(DataError, match=r"map\.csv row 5: mse is .*; expected the mean squared error of the match"):
+        bare(original, "--nih-mapping", str(table)).entries()
+
+
+def test_an_image_with_two_matches(original: Path, tmp_path: Path) -> None:
+    pairs = json.loads((original / MAPPING).read_text())
+    (tmp_path / "map.json").write_text(json.dumps([*pairs, pairs[0]]))
+    assert bare(original, "--nih-mapping", str(tmp_path / "map.json")).entries()
+    (tmp_path / "map.json").write_text(json.dumps([*pairs, pairs[0] | {"img_id": pairs[1]["img_id"]}]))
+    with pytest.raises(DataError, match=rf"map\.json entry {len(pairs) + 1}: its image has another match above"):
+        bare(original, "--nih-mapping", str(tmp_path / "map.json")).entries()
+
+
 def test_facts_come_from_the_header_and_wrong_ages_are_left_out(original: Path) -> None:
     source = source_of(NAME, original)
     records = [source.record(entry) for entry in source.entries()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from msvl.config.errors import DataError
+from msvl.data.phantom.miniatures.siim_acr import PNG_ROOT
 from msvl.data.sources.siim_acr_png import SiimAcrPngSource
 from msvl.data.split_lists import ListedSource, read_split_lists
 from msvl.data.study import Entry, Source
@@ -19,29 +21,18 @@ TRAIN, TEST = "stage_1_train_images.csv", "stage_1_test_images.csv"
 
 
 @pytest.fixture(scope="module")
-def dicom(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    return source_of(NAME, write_miniature(NAME, tmp_path_factory.mktemp("siim"), train=12, test=4))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_miniature(NAME, tmp_path_factory.mktemp("siim"), train=12, test=4)
+
+
+@pytest.fixture(scope="module")
+def dicom(folder: Path) -> Source:
+    return source_of(NAME, folder)
 
 
 @pytest.fixture
-def copy(dicom: Source, tmp_path: Path) -> Path:
-    """Write the copy of a miniature: `NUMBER_STAGE_LABEL_.png` in two folders, a table per stage."""
-    rows = {"train": ["new_filename,ImageId,has_pneumo"], "test": ["new_filename,ImageId,has_pneumo"]}
-    root = tmp_path / "siim-acr-pneumothorax"
-    for folder in ("png_images", "png_masks"):
-        (root / folder).mkdir(parents=True)
-    for number, entry in enumerate(dicom.entries()):
-        stage = "test" if "dicom-images-test" in entry.payload["path"] else "train"
-        record, label = dicom.record(entry), entry.labels["Pneumothorax"]
-        name = f"{number}_{stage}_{label}_.png"
-        cv2.imwrite(str(root / "png_images" / name), record.image)
-        mask = record.masks["Pneumothorax"]
-        shown = mask if mask.shape == record.image.shape else np.zeros(record.image.shape, bool)
-        cv2.imwrite(str(root / "png_masks" / name), shown.astype(np.uint8) * 255)
-        rows[stage].append(f"{name},{entry.image},{label}")
-    for stage, lines in rows.items():
-        (root / f"stage_1_{stage}_images.csv").write_text("\n".join(lines) + "\n")
-    return root
+def copy(folder: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(folder / PNG_ROOT, tmp_path / PNG_ROOT)
 
 
 def png(root: Path, *words: str) -> Source:

@@ -41,4 +41,4 @@ def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:
 
 def test_blanks_round_names_and_empty_lines(tmp_path: Path) -> None:
     found = rows(tmp_path / "t.csv", "\ufeffimage, report\n\na.png,Clear.\n\n")
-    assert found == [(2, {"image": "a.png", "report": "Clear."})]
+    assert found == [(3, {"image": "a.png", "report": "Clear."})], "rows count as a spreadsheet counts them"

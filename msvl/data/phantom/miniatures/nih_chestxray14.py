@@ -1,4 +1,4 @@
-"""NIH ChestX-ray14: PNG in numbered folders, the table of 2020, lists of the official split, boxes."""
+"""NIH ChestX-ray14: PNG in numbered folders, the table of 2020, lists of the official split, boxes, Google's labels."""
 
 from __future__ import annotations
 
@@ -23,15 +23,19 @@ HEADER = (
     "OriginalImagePixelSpacing[x,y]"
 )
 BOX_SIDE = 1024
+RELABELS = "google2019_nih-chest-xray-labels.csv"
+RELABELLED = ("Fracture", "Pneumothorax", "Airspace opacity", "Nodule or mass")
 
 
 def write(folder: Path, studies: Sequence[MiniatureStudy]) -> None:
-    """Write images, table, lists and boxes; patients of val are in train_val_list.txt, as in the official split.
+    """Write images, table, lists, boxes and Google's labels of val and test; patients of val are in train_val_list.txt, as in the official split.
 
     With the quirks of the original: commas inside the names of columns, a header of boxes with more cells than its rows,
-    `Infiltrate` for a box of Infiltration, an image with an alpha channel, numbers of images that are not the follow-up number.
+    `Infiltrate` for a box of Infiltration, an image with an alpha channel, numbers of images that are not the follow-up number, lines of
+    Google's table that end in CRLF.
     """
     root = folder / ROOT
+    relabels = [f"{HEADER},{','.join(RELABELLED)},Set Id"]
     rows, boxes = [HEADER], ["Image Index,Finding Label,Bbox [x,y,w,h],,,"]
     lists: dict[str, list[str]] = {"train_val_list.txt": [], "test_list.txt": []}
     for study in studies:
@@ -48,10 +52,13 @@ def write(folder: Path, studies: Sequence[MiniatureStudy]) -> None:
             f"{('PA', 'AP')[study.number % 2]},2894,2729,0.143,0.143"
         )
         lists["test_list.txt" if study.split == "test" else "train_val_list.txt"].append(name)
+        if study.split != "train":
+            relabels.append(f"{rows[-1]},{','.join(_answers(study))},{study.split}")
         if study.split == "test":
             boxes += _box_rows(study, infiltrate="Infiltration" in found)
     write_text(root / "Data_Entry_2017_v2020.csv", "\n".join(rows) + "\n")
     write_text(root / "BBox_List_2017.csv", "\n".join(boxes) + "\n")
+    write_text(folder / RELABELS, "\r\n".join(relabels) + "\r\n")
     for name, images in lists.items():
         write_text(root / name, "\n".join(images))
 
@@ -59,6 +66,11 @@ def write(folder: Path, studies: Sequence[MiniatureStudy]) -> None:
 def pack_words(folder: Path) -> list[str]:
     """Return the arguments of `msvl data pack` for what `write` wrote."""
     return ["nih-chestxray14", "--images", str(folder / ROOT)]
+
+
+def relabelled_words(folder: Path) -> list[str]:
+    """Return those for the images that Google's table labels again."""
+    return [*pack_words(folder), "--relabels", str(folder / RELABELS)]
 
 
 def image_index(study: MiniatureStudy) -> str:
@@ -69,6 +81,12 @@ def image_index(study: MiniatureStudy) -> str:
 def as_published(study: MiniatureStudy) -> np.ndarray:
     """Return the image as RSNA and SIIM took it over."""
     return cv2.GaussianBlur(study.frontal, (3, 3), 0.4)
+
+
+def _answers(study: MiniatureStudy) -> list[str]:
+    """Return what Google's readers say of RELABELLED; the phantom breaks no bones."""
+    found = (0, *(study.labels[name] for name in ("pneumothorax", "consolidation", "nodule")))
+    return [("NO", "YES")[state] for state in found]
 
 
 def _box_rows(study: MiniatureStudy, *, infiltrate: bool) -> list[str]:
