@@ -82,12 +82,7 @@ PAPER_TABLES = (
 
 def build_tables(content: Mapping[str, Any]) -> list[tuple[str, Table]]:
     """Return title and table of everything that an evaluation by a protocol measured."""
-    found = []
-    for item in PAPER_TABLES:
-        own = list(_own_rows(item, content))
-        if own:
-            columns = ("who", "data", *item.columns, "source")
-            found.append((item.title, Table(columns, [*own, *_reported_rows(item)])))
+    found = paper_tables(content)
     found += detail_tables(content)
     calibration = _calibration_rows(content["figures"])
     if calibration:
@@ -97,6 +92,17 @@ def build_tables(content: Mapping[str, Any]) -> list[tuple[str, Table]]:
         (f"Subgroups, {spoken(task)}; {card_digests(content['cards'], [task])}", _subgroup_table(groups))
         for task, groups in content["subgroups"].items()
     ]
+    return found
+
+
+def paper_tables(content: Mapping[str, Any]) -> list[tuple[str, Table]]:
+    """Return title and table of the paper's tables that were measured, reported rows below."""
+    found = []
+    for item in PAPER_TABLES:
+        own = list(_own_rows(item, content))
+        if own:
+            columns = ("who", "data", *item.columns, "source")
+            found.append((item.title, Table(columns, [*own, *_reported_rows(item)])))
     return found
 
 

@@ -137,6 +137,7 @@ def add_parsers(groups: Any) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Compare; 0 whatever the answer."""
     from msvl.evaluation.compare import compare, told_apart
+    from msvl.evaluation.figures import read_json
 
     files = [_result(path, arguments.name) for path in (arguments.first, arguments.second)]
     found = compare(*files, resamples=arguments.resamples, seed=arguments.seed)
@@ -153,7 +154,9 @@ def main(arguments: argparse.Namespace) -> int:
         for figure, item in figures.items()
     ]  # fmt: skip
     columns = ("figure", "first", "second", "second - first", "95 % interval", "told apart")
-    sys.stdout.write(as_text(Table(columns, rows)))
+    cards = read_json(files[0], made_by="msvl evaluate MODEL --protocol NAME")["cards"]
+    named = ", ".join(f"{cards[task]['card']} {cards[task]['digest']}" for task in found)
+    sys.stdout.write(as_text(Table(columns, rows)) + f"Cards: {named}\n")
     sys.stderr.write("Patients are drawn for both models at once; the luck of training is not in the intervals.\n")
     return 0
 
