@@ -71,8 +71,12 @@ def evaluate_by_protocol(arguments: argparse.Namespace) -> int:
 
             write_markdown(arguments.page, content, command=shlex.join(["msvl", *sys.argv[1:]]))
         sys.stderr.write(
-            f"Took {content['seconds']['protocol']:.0f} s. Wrote {path}\nNext: open {tables / 'tables.html'}\n"
+            f"Took {content['seconds']['protocol']:.0f} s. Wrote {path}\nNext: open {tables / 'tables.html'}"
+            + (f", or type msvl report {place.run} for the run's page\n" if place.run is not None else "\n")
         )
+        gallery = path.with_name(f"{path.stem}-gallery") / "index.html"
+        if gallery.is_file():
+            sys.stderr.write(f"The worst errors, pictures of patients: {gallery}\n")
     return 0
 
 

@@ -73,8 +73,10 @@ def test_subgroups_are_judged_where_the_data_say_them(judged: Path) -> None:
         assert 0 <= own["sex: F"][figure] <= 1 and len(own["sex: F"][f"{figure}_interval"]) == 2
     folder = judged / "evaluation" / "phantom-test-fast-tables"
     text, page = (folder / "tables.md").read_text(), (folder / "tables.html").read_text()
+    assert "linear probe: card fast/linear_probe/any" in text and "by patient; means over 2 seeds\n" in text
+    assert "| group | images | patients | AUC, 10 % | AUC, 100 % |" in text
     for task in CLASSIFIERS:
-        assert f"## Subgroups, {spoken(task)}; card" in text
+        assert f"## Subgroups, {spoken(task)}, AUC (%); card" in text
         assert f"{spoken(task)}: mean AUC by group, dashed: all images" in page
 
 
