@@ -102,7 +102,7 @@ def require(described: ForeignCheckpoint, state: dict[str, Tensor], *names: str)
         )
 
 
-def check_image_size(described: ForeignCheckpoint, own: int) -> None:
+def check_image_size(described: ForeignCheckpoint, own: object) -> None:
     """Raise CheckpointError when positions are for another image size: moved ones would be another model."""
     if own != described.image_size:
         raise CheckpointError(f"{described.path}: its positions are for images of {own} px: set image_size to that")

@@ -55,6 +55,7 @@ def planes_of(described: ForeignCheckpoint, num_channels: int) -> Planes:
 def read_grey(encoder: ViTImageEncoder, described: ForeignCheckpoint) -> ViTImageEncoder:
     """Return a ViT whose patch projection has taken in the statistics of its channels; nothing is padded, so that is exact."""
     projection = encoder.embeddings.patch_embeddings.projection
+    assert projection.bias is not None, "a ViT's patches have a bias"
     planes = planes_of(described, projection.in_channels)
     with torch.no_grad():
         weight = projection.weight.double()
