@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,14 @@ def fast_protocol(path: Path, **changes: dict[str, Any]) -> Path:
     ]  # fmt: skip
     path.write_text(yaml.safe_dump({"name": "fast", "title": "t", "summary": "s", "cards": cards}))
     return path
+
+
+def wandb_content(file: Path, last: str, *, limit: float = 60.0) -> bytes:
+    """Return a .wandb file once `last` is in it, or after `limit` seconds: W&B's own process writes it a while after `finish`."""
+    end = time.monotonic() + limit
+    while last.encode() not in (content := file.read_bytes()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return content
 
 
 def content_of(run: Path) -> dict:

@@ -20,6 +20,7 @@ from msvl.evaluation.tables import spoken
 from tests.evaluation.judged_runs import (
     content_of,
     fast_protocol,
+    wandb_content,
 )
 
 torch.set_num_threads(1)
@@ -158,6 +159,6 @@ def test_figures_go_to_the_training_runs_own_page(
     assert main(["evaluate", str(run), *words]) == 0
     (made,) = run.glob("**/*.wandb")
     assert made.name == "run-abcd1234.wandb"
-    content = made.read_bytes()
+    content = wandb_content(made, "evaluation/mine/segmentation.dice_image_at_100")
     for task, figure in HEADLINES.items():
         assert f"evaluation/mine/{task}.{figure}".encode() in content, task
