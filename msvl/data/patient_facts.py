@@ -1,4 +1,4 @@
-"""Age and sex in the forms that data sets give them."""
+"""Age, sex and race in the forms that data sets give them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([YMWD]?)", re.IGNORECASE)
 _PER_YEAR = {"Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}
+UNSAID = ("", "nan", "unknown")
 MOST_YEARS = 120
 """Ages above are typing errors (148 to 155 and 411 to 414 in NIH and RSNA)."""
 
@@ -25,7 +26,8 @@ def sex_letter(text: str) -> str | None:
     return {"m": "M", "male": "M", "f": "F", "female": "F"}.get(text.strip().lower())
 
 
-def patient_facts(*, sex: str = "", age: str = "") -> dict[str, Any]:
-    """Return the part of `Record.extra` that is known of the patient."""
-    facts = {"sex": sex_letter(sex), "age": age_in_years(age)}
+def patient_facts(*, sex: str = "", age: str = "", race: str = "") -> dict[str, Any]:
+    """Return the part of `Record.extra` that is known of the patient; race is in the data set's own words."""
+    said = race.strip()
+    facts = {"sex": sex_letter(sex), "age": age_in_years(age), "race": None if said.lower() in UNSAID else said}
     return {name: value for name, value in facts.items() if value is not None}

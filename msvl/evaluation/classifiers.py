@@ -32,7 +32,7 @@ from msvl.evaluation.operating_point import (
     weighted_f1_statistic,
 )
 
-STATISTICS = {"f1": f1_statistic, "f1_weighted": weighted_f1_statistic, "accuracy": accuracy_statistic}
+CUT_FIGURES = {"f1": f1_statistic, "f1_weighted": weighted_f1_statistic, "accuracy": accuracy_statistic}
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,31 @@ def classifier_answer(
     figures = auc_figures(labels, scores.test, bootstrap)
     tuned = (test.labels, scores.test) if on_test else (val.labels, scores.val)
     thresholds = {name: choose_threshold(tuned[0][name], tuned[1][name], rule) for name in scores.test}
-    for kind, make in STATISTICS.items():
-        parts = [make(labels[name], values, thresholds[name]) for name, values in scores.test.items()]
-        put(figures, f"{kind}_mean", *_with_interval(mean_of(parts), len(test.patients), bootstrap))
-        figures[kind] = {name: plain(part, len(test.patients)) for name, part in zip(scores.test, parts, strict=True)}
+    for kind, parts in cut_statistics(labels, scores.test, thresholds).items():
+        put(figures, f"{kind}_mean", *_with_interval(mean_of([*parts.values()]), len(test.patients), bootstrap))
+        figures[kind] = {name: plain(part, len(test.patients)) for name, part in parts.items()}
     figures["threshold"] = thresholds
     figures["threshold_from"] = "test" if on_test else "val"
     platt = {name: fit_platt(val.labels[name], values) for name, values in scores.val.items()}
     figures |= calibration_figures(labels, {name: platt[name](values) for name, values in scores.test.items()})
     columns: Columns = classification_columns("auc_mean", labels, scores.test, test.keys, test.patients)
     return Answer(figures, columns, Classified(dict(scores.test), platt))
+
+
+def cut_statistics(
+    labels: Mapping[str, NDArray[np.int64]], scores: Mapping[str, Floats], thresholds: Mapping[str, float]
+) -> dict[str, dict[str, Statistic]]:
+    """Return 'f1', 'f1_weighted' and 'accuracy' -> finding -> the figure at its threshold as a function of sample weights.
+
+    Args:
+        labels: Finding -> [N].
+        scores: Finding -> [N].
+        thresholds: Finding -> value from which on it is said to be there.
+    """
+    return {
+        kind: {name: make(labels[name], values, thresholds[name]) for name, values in scores.items()}
+        for kind, make in CUT_FIGURES.items()
+    }
 
 
 def _with_interval(statistic: Statistic, count: int, bootstrap: Bootstrap) -> tuple[float, Interval]:

@@ -33,7 +33,11 @@ def detail_tables(content: Mapping[str, Any]) -> list[tuple[str, Table]]:
         ("By finding, AUC (%)", CLASSIFIERS, _by_name("finding", figures, classified, percent=True)),
         ("By finding, phrase grounding", ("grounding",), _by_name("finding", figures, located, percent=False)),
         ("By mask, Dice per image (%)", ("segmentation",), _by_name("mask", figures, masked, percent=True)),
-        ("Zero-shot AUC by prompt set (%)", ("zero_shot",), _by_prompts(figures.get("zero_shot", {}))),
+        (
+            "Zero-shot AUC by prompt set, cosine of image and prompt (%)",
+            ("zero_shot",),
+            _by_prompts(figures.get("zero_shot", {})),
+        ),
         ("Phrase grounding, IoU by threshold", ("grounding",), _by_threshold(figures.get("grounding", {}))),
     ]
     return [(f"{title}; {card_digests(content['cards'], tasks)}", table) for title, tasks, table in found if table.rows]

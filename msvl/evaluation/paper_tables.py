@@ -82,21 +82,27 @@ PAPER_TABLES = (
 
 def build_tables(content: Mapping[str, Any]) -> list[tuple[str, Table]]:
     """Return title and table of everything that an evaluation by a protocol measured."""
-    found = []
-    for item in PAPER_TABLES:
-        own = list(_own_rows(item, content))
-        if own:
-            columns = ("who", "data", *item.columns, "source")
-            found.append((item.title, Table(columns, [*own, *_reported_rows(item)])))
+    found = paper_tables(content)
     found += detail_tables(content)
     calibration = _calibration_rows(content["figures"])
     if calibration:
         title = f"Calibration, after Platt scaling on val; {card_digests(content['cards'], CLASSIFIERS)}"
         found.append((title, Table(("classifier", "Brier", "calibration error"), calibration)))
     found += [
-        (f"Subgroups, {spoken(task)}; {card_digests(content['cards'], [task])}", _subgroup_table(groups))
+        (f"Subgroups, {spoken(task)}, AUC (%); {card_digests(content['cards'], [task])}", _subgroup_table(groups))
         for task, groups in content["subgroups"].items()
     ]
+    return found
+
+
+def paper_tables(content: Mapping[str, Any]) -> list[tuple[str, Table]]:
+    """Return title and table of the paper's tables that were measured, reported rows below."""
+    found = []
+    for item in PAPER_TABLES:
+        own = list(_own_rows(item, content))
+        if own:
+            columns = ("who", "data", *item.columns, "source")
+            found.append((item.title, Table(columns, [*own, *_reported_rows(item)])))
     return found
 
 
@@ -165,7 +171,8 @@ def _subgroup_table(groups: Mapping[str, Any]) -> Table:
         (group, f"{own['images']:,}", f"{own['patients']:,}", *(_cell(own, name, percent=True) for name in names))
         for group, own in groups.items()
     ]
-    return Table(("group", "images", "patients", *(f"{spoken(name)} (%)" for name in names)), rows)
+    titles = ("AUC" + name.removeprefix("auc_mean").replace("_at_", ", ") + " %" * ("_at_" in name) for name in names)
+    return Table(("group", "images", "patients", *titles), rows)
 
 
 def write_tables(folder: Path, content: Mapping[str, Any]) -> list[Path]:
@@ -196,7 +203,9 @@ def card_lines(content: Mapping[str, Any]) -> list[str]:
     """Return what each card says about splits, deviations and leaks, a line each."""
     lines = []
     for task, card in content["cards"].items():
-        lines.append(f"{spoken(task)}: card {card['card']} {card['digest']}; splits: {card['splits']}")
+        seeds = content["figures"].get(task, {}).get("seeds", 1)
+        over = f"; means over {seeds} seeds" if seeds > 1 else ""
+        lines.append(f"{spoken(task)}: card {card['card']} {card['digest']}; splits: {card['splits']}{over}")
         lines += [f"{spoken(task)}: otherwise than its source: {text}" for text in card["deviations"]]
         lines += [f"{spoken(task)}: KNOWN FAULT of the published protocol: {text}" for text in card["leaks"]]
         lacking = ", ".join(card.get("findings_left_out", ()))

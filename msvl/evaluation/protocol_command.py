@@ -71,8 +71,12 @@ def evaluate_by_protocol(arguments: argparse.Namespace) -> int:
 
             write_markdown(arguments.page, content, command=shlex.join(["msvl", *sys.argv[1:]]))
         sys.stderr.write(
-            f"Took {content['seconds']['protocol']:.0f} s. Wrote {path}\nNext: open {tables / 'tables.html'}\n"
+            f"Took {content['seconds']['protocol']:.0f} s. Wrote {path}\nNext: open {tables / 'tables.html'}"
+            + (f", or type msvl report {place.run} for the run's page\n" if place.run is not None else "\n")
         )
+        gallery = path.with_name(f"{path.stem}-gallery") / "index.html"
+        if gallery.is_file():
+            sys.stderr.write(f"The worst errors, pictures of patients: {gallery}\n")
     return 0
 
 
@@ -137,6 +141,7 @@ def add_parsers(groups: Any) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Compare; 0 whatever the answer."""
     from msvl.evaluation.compare import compare, told_apart
+    from msvl.evaluation.figures import read_json
 
     files = [_result(path, arguments.name) for path in (arguments.first, arguments.second)]
     found = compare(*files, resamples=arguments.resamples, seed=arguments.seed)
@@ -153,7 +158,9 @@ def main(arguments: argparse.Namespace) -> int:
         for figure, item in figures.items()
     ]  # fmt: skip
     columns = ("figure", "first", "second", "second - first", "95 % interval", "told apart")
-    sys.stdout.write(as_text(Table(columns, rows)))
+    cards = read_json(files[0], made_by="msvl evaluate MODEL --protocol NAME")["cards"]
+    named = ", ".join(f"{cards[task]['card']} {cards[task]['digest']}" for task in found)
+    sys.stdout.write(as_text(Table(columns, rows)) + f"Cards: {named}\n")
     sys.stderr.write("Patients are drawn for both models at once; the luck of training is not in the intervals.\n")
     return 0
 

@@ -1,8 +1,9 @@
-"""A model and a picture: findings by the user's own prompts, and where a phrase is. From Python in three lines:
+"""A model and a picture: findings by the user's own prompts, and where a phrase is. From Python in three lines each:
 
     from msvl.evaluation.reading import Reader
     reader = Reader.open("runs/quickstart")
     reader.ground("scan.png", "left pleural effusion").save("overlay.png")
+    reader.predict(["scan.png"], ["pleural effusion", "nodule"])
 
 H, W height and width of the picture.
 """
@@ -26,12 +27,14 @@ from msvl.evaluation.encoders import PhrasePairs, encode_images, encode_prompts
 from msvl.evaluation.locate import locate_model
 from msvl.evaluation.maps import place_in_image
 from msvl.evaluation.prompts import PromptSet
+from msvl.evaluation.published_prompts import published_prompts
 from msvl.evaluation.render import LARGEST_SIDE, overlay
 from msvl.evaluation.tasks.zero_shot import ensembles, flat_prompts
 from msvl.models.exported import export_settings, load_exported
 from msvl.models.msvl_model import MSVLModel
 
 SMALLEST_SIDE = 16
+DEFAULT_PROMPTS = "maco"
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,19 @@ class Reader:
         nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
         return cls(model, ReportTokeniser(str(settings.tokenizer), settings.report))
 
-    def predict(self, images: Sequence[str | Path], prompts: PromptSet) -> list[list[Finding]]:
+    def predict(self, images: Sequence[str | Path], findings: PromptSet | Sequence[str]) -> list[list[Finding]]:
         """Return the findings of each picture, in the order of the prompts.
 
+        Args:
+            images: PNG, JPEG or DICOM.
+            findings: Own prompts, or names, which MaCo's published prompts are filled with.
+
         Raises:
-            DataError: A picture is missing or cannot be read.
+            DataError: A picture is missing or cannot be read, or nothing is asked for.
         """
+        prompts = findings if isinstance(findings, PromptSet) else published_prompts(DEFAULT_PROMPTS, findings)
+        if not images or not prompts.findings:
+            raise DataError("name at least one picture and one finding")
         squares = torch.from_numpy(np.stack([square_image(read_picture(path), self._size) for path in images])[:, None])
         encoded = encode_images(self.model, squares, batch_size=32)
         sides = ensembles(

@@ -14,6 +14,7 @@ from msvl.config.errors import DataError
 from msvl.evaluation import markup
 from msvl.evaluation.caveats import caveats
 from msvl.evaluation.charts import line_chart, track
+from msvl.evaluation.paper_tables import card_lines, paper_tables
 from msvl.evaluation.report_examples import grounding_section, pairs_section
 from msvl.evaluation.results import write_results
 from msvl.evaluation.run_record import RunRecord, read_run
@@ -80,10 +81,15 @@ def render(record: RunRecord, results: Mapping[str, Any]) -> str:
     if headline is None:
         parts.append(f'<p class="notice">Not judged yet: <code>msvl evaluate {escape(str(record.path))}</code></p>')
     else:
-        parts += [_figures(headline["figures"]), _findings(headline["figures"])]
+        parts += [_figures(headline), _findings(headline["figures"])]
     parts.append(_curves(record))
     if headline is not None:
-        parts += [grounding_section(record, headline), pairs_section(record, headline), _others(record)]
+        parts += [
+            grounding_section(record, headline),
+            pairs_section(record, headline),
+            _by_protocol(record),
+            _others(record),
+        ]
         lead = "Read this before quoting a figure."
         parts.append(markup.section("What these figures do not prove", lead, markup.notes(caveats(record))))
     parts += [_reported(), _behind(record, results), _closing()]
@@ -119,7 +125,8 @@ def _opening(record: RunRecord, headline: Mapping[str, Any] | None) -> str:
     )
 
 
-def _figures(figures: Mapping[str, Any]) -> str:
+def _figures(headline: Mapping[str, Any]) -> str:
+    figures = headline["figures"]
     cards = [
         _card(item, figures[item.task])
         for item in HEADLINES
@@ -128,7 +135,10 @@ def _figures(figures: Mapping[str, Any]) -> str:
     content = f'{markup.KEY}<div class="grid">{"".join(cards)}</div>' + markup.table(
         headline_table(figures), "All figures"
     )
-    return markup.section("What the model can do", "Intervals are percentile bootstraps over patients.", content)
+    lead = "Intervals are percentile bootstraps over patients."
+    if "protocol" in headline:
+        lead += f" Measured by protocol {headline['protocol']}, whose cards are named below."
+    return markup.section("What the model can do", lead, content)
 
 
 def _card(item: Headline, found: Mapping[str, Any]) -> str:
@@ -192,8 +202,25 @@ def _others(record: RunRecord) -> str:
             f"{item['name']}: {item['data']['images']:,} images of {item['data']['patients']:,} patients",
         )
         for item in record.evaluations[1:]
+        if "protocol" not in item
     )
     return markup.section("On other data", "The same model, judged elsewhere without further training.", content)
+
+
+def _by_protocol(record: RunRecord) -> str:
+    """Return the paper's tables of every judgement by a protocol; each row names its card."""
+    parts = []
+    for item in record.evaluations:
+        if "protocol" not in item:
+            continue
+        page = f"evaluation/{item['name']}-tables/tables.html"
+        parts.append(
+            f'<h3>{escape(item["name"])}</h3><p>All of it, with plots: <a href="{escape(page)}">{escape(page)}</a></p>'
+        )
+        parts += [markup.table(table, title) for title, table in paper_tables(item)]
+        parts.append(markup.folded("What it was measured by", markup.notes(card_lines(item))))
+    lead = "Probes and fine-tuning learn from shares of the labels; rows of others were measured on other data, by other protocols."
+    return markup.section("By protocol", lead, "".join(parts))
 
 
 def _reported() -> str:

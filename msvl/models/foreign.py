@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import PretrainedConfig
 
 from msvl.config.errors import CheckpointError
 from msvl.config.load import load_config
@@ -17,9 +16,10 @@ from msvl.data.batch import Tokens
 from msvl.models.config import ImageConfig
 from msvl.models.families.vit import ViTImageEncoder
 from msvl.models.foreign_clip import ClipImageEncoder, build_clip
-from msvl.models.foreign_encoders import ResNetImageEncoder, build_encoder
+from msvl.models.foreign_encoders import PooledFirstViT, ResNetImageEncoder, build_encoder, published_kind
 from msvl.models.foreign_files import ForeignCheckpoint, read_weights
 from msvl.models.foreign_maps import unpack
+from msvl.models.foreign_pixels import grey_statistics
 from msvl.models.foreign_text import (
     BertTower,
     ClipTower,
@@ -88,13 +88,13 @@ def load_foreign(path: Path) -> ForeignModel:
         CheckpointError: The weights are missing, unsafe, incomplete, or do not fit.
     """
     described = load_config(path, [], ForeignCheckpoint)
-    if described.format == "openai_clip" or _published_kind(described) == "clip":
+    if described.format == "openai_clip" or published_kind(described) == "clip":
         clip, clip_tower, clip_projections = build_clip(described)
         return ForeignModel(clip, _config(described, {}, clip.width), "cls", clip_tower, clip_projections).eval()
     encoder, settings = build_encoder(described)
     tower, projections = _text_side(described, encoder.width)
     config = _config(described, settings, encoder.width)
-    pooling = "cls" if isinstance(encoder, ResNetImageEncoder) else described.pooling
+    pooling = "cls" if isinstance(encoder, ResNetImageEncoder | PooledFirstViT) else described.pooling
     return ForeignModel(encoder, config, pooling, tower, projections).eval()
 
 
@@ -105,9 +105,10 @@ def foreign_tokeniser(path: Path) -> PlainTokeniser | None:
 
 
 def _config(described: ForeignCheckpoint, settings: dict[str, Any], width: int) -> MSVLConfig:
+    mean, std = grey_statistics(described)
     return MSVLConfig(
         image=ImageConfig().model_dump(mode="json"), image_network=settings, image_size=described.image_size,
-        pixel_mean=described.pixel_mean, pixel_std=described.pixel_std, channels=width,
+        pixel_mean=mean, pixel_std=std, channels=width,
     )  # fmt: skip
 
 
@@ -129,9 +130,3 @@ def _text_side(described: ForeignCheckpoint, width: int) -> tuple[BertTower | No
             f"text and images do not meet: their projections end at {' and '.join(map(str, sorted(sizes)))} channels"
         )
     return tower, projections
-
-
-def _published_kind(described: ForeignCheckpoint) -> str | None:
-    if described.format != "huggingface":
-        return None
-    return str(PretrainedConfig.get_config_dict(described.path)[0].get("model_type"))

@@ -16,8 +16,9 @@ from transformers import (
 from msvl.config.errors import CheckpointError
 from msvl.models.families.encoded import EncodedImage
 from msvl.models.families.published import load_published_model, refuse_missing
-from msvl.models.foreign_files import KEY, ForeignCheckpoint, fill, read_weights, require
+from msvl.models.foreign_files import KEY, ForeignCheckpoint, check_image_size, fill, read_weights, require
 from msvl.models.foreign_maps import openai_clip, unpack
+from msvl.models.foreign_pixels import Planes, planes_of
 from msvl.models.foreign_text import ClipTower, Projections
 
 CLIP_HEAD = 64
@@ -27,10 +28,10 @@ CLIP_HEAD = 64
 class ClipImageEncoder(nn.Module):
     """CLIP's image transformer: the class token after the last norm, patches before it."""
 
-    def __init__(self, network: CLIPVisionModelWithProjection) -> None:
-        """Wrap a network."""
+    def __init__(self, network: CLIPVisionModelWithProjection, planes: Planes) -> None:
+        """Wrap a network that reads grey images as `planes`."""
         super().__init__()
-        self.network = network
+        self.network, self._planes = network, planes
         self.width: int = network.config.hidden_size
         self.patch = network.vision_model.embeddings.patch_embedding.weight.shape[-1]
 
@@ -38,7 +39,7 @@ class ClipImageEncoder(nn.Module):
         """Encode [B, 1, H, W]; `visible` is not offered. Raises CheckpointError when it is given."""
         if visible is not None:
             raise CheckpointError("a foreign CLIP cannot leave out patches")
-        found = self.network.vision_model(pixel_values=pixels.expand(-1, 3, -1, -1))
+        found = self.network.vision_model(pixel_values=self._planes(pixels))
         return EncodedImage(cls=found.pooler_output, patches=found.last_hidden_state[:, 1:])
 
 
@@ -61,12 +62,9 @@ def build_clip(described: ForeignCheckpoint) -> tuple[ClipImageEncoder, ClipTowe
             None,
         )
     vision = CLIPVisionModelWithProjection(_clip_vision(described, state, heads, act))
-    if vision.config.image_size != described.image_size:
-        raise CheckpointError(
-            f"{described.path}: its positions are for images of {vision.config.image_size} px: set image_size to that"
-        )
+    check_image_size(described, vision.config.image_size)
     fill(vision, state, described)
-    encoder = ClipImageEncoder(vision)
+    encoder = ClipImageEncoder(vision, planes_of(described, vision.config.num_channels))
     if described.text is None:
         return encoder, None, None
     network = CLIPTextModelWithProjection(_clip_text(described, state, text_heads, act))

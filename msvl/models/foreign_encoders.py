@@ -5,42 +5,57 @@ B batch, N patches, F channels.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from einops import rearrange
 from torch import Tensor, nn
-from transformers import PretrainedConfig, ResNetConfig, ResNetModel
+from transformers import ResNetConfig, ResNetModel, ViTConfig
 
 from msvl.config.errors import CheckpointError
 from msvl.models.config import ImageConfig
 from msvl.models.families.encoded import EncodedImage
-from msvl.models.families.published import load_published_model, refuse_missing
-from msvl.models.families.vit import ViTImageEncoder
-from msvl.models.foreign_files import KEY, ForeignCheckpoint, fill, read_weights, require
-from msvl.models.foreign_maps import MAPS, unpack
+from msvl.models.families.published import load_published_model, published_settings, refuse_missing
+from msvl.models.families.vit import PREFIX_TOKENS, ViTImageEncoder
+from msvl.models.foreign_files import KEY, ForeignCheckpoint, check_image_size, fill, read_weights, require
+from msvl.models.foreign_maps import MAPS, POOLED_NORM, unpack
+from msvl.models.foreign_pixels import Planes, planes_of, read_grey
 
-RESNET50: dict[str, Any] = {
-    "embedding_size": 64, "hidden_sizes": [256, 512, 1024, 2048], "depths": [3, 4, 6, 3], "layer_type": "bottleneck",
-    "downsample_in_bottleneck": False,
-}  # fmt: skip
+FOREIGN_KINDS = ("vit", "vit_mae", "resnet", "clip")
+"""`model_type` of the transformers folders that can be judged."""
+TORCHVISION_STAGES = 4
+
+
+class PooledFirstViT(ViTImageEncoder):
+    """A ViT whose last norm stands behind the mean over patches (timm's and MAE's `fc_norm`); patches have no norm."""
+
+    def forward(self, pixels: Tensor, visible: Tensor | None = None) -> EncodedImage:
+        """Encode [B, 1, H, W]; `cls` is the normalised mean of the patches."""
+        hidden = self.embeddings(pixels, visible)
+        for layer in self.layers:
+            hidden = layer(hidden, None)
+        return EncodedImage(cls=self.pooled(hidden, "mean"), patches=hidden[:, PREFIX_TOKENS:])
+
+    def pooled(self, hidden: Tensor, how: Literal["cls", "mean"]) -> Tensor:
+        """See `ViTImageEncoder.pooled`; its class token was never learnt from, so there is one way."""
+        return self.layernorm(hidden[:, PREFIX_TOKENS:].mean(dim=1))
 
 
 class ResNetImageEncoder(nn.Module):
     """transformers' ResNet as an encoder of patches: the last stage's grid."""
 
-    def __init__(self, network: ResNetModel) -> None:
-        """Wrap a network."""
+    def __init__(self, network: ResNetModel, planes: Planes) -> None:
+        """Wrap a network that reads grey images as `planes`."""
         super().__init__()
-        self.network = network
+        self.network, self._planes = network, planes
         self.width: int = list(network.config.hidden_sizes or ())[-1]
-        self.patch = 32
 
     def forward(self, pixels: Tensor, visible: Tensor | None = None) -> EncodedImage:
         """Encode [B, 1, H, W]; `visible` has no meaning for convolutions. Raises CheckpointError when it is given."""
         if visible is not None:
             raise CheckpointError("a ResNet cannot leave out patches")
-        plane = self.network(pixels.expand(-1, 3, -1, -1)).last_hidden_state
+        plane = self.network(self._planes(pixels)).last_hidden_state
         patches = rearrange(plane, "b f r c -> b (r c) f")
         return EncodedImage(cls=patches.mean(dim=1), patches=patches)
 
@@ -62,6 +77,7 @@ def _vit(described: ForeignCheckpoint, state: dict[str, Tensor]) -> tuple[ViTIma
         "hidden_size": projection.shape[0], "num_hidden_layers": depth, "num_attention_heads": described.heads,
         "intermediate_size": hidden.shape[0], "patch_size": projection.shape[-1], "num_channels": projection.shape[1],
         "image_size": grid * projection.shape[-1], "layer_norm_eps": described.layer_norm_eps,
+        "qkv_bias": "layers.0.attention.q_proj.bias" in state,
     }  # fmt: skip
     return _filled_vit(described, settings, state)
 
@@ -71,32 +87,59 @@ def _filled_vit(
 ) -> tuple[ViTImageEncoder, dict[str, Any]]:
     if settings["hidden_size"] % settings["num_attention_heads"]:
         raise CheckpointError(f"{described.path}: {settings['hidden_size']} channels are no multiple of heads {settings['num_attention_heads']}")  # fmt: skip
-    if settings["image_size"] != described.image_size:
-        raise CheckpointError(
-            f"{described.path}: its positions are for images of {settings['image_size']} px: set image_size to that"
-        )
-    encoder = ViTImageEncoder(settings, "patch")
-    fill(encoder, state, described)
-    return encoder, settings
+    check_image_size(described, settings["image_size"])
+    pooled_first = POOLED_NORM in state
+    encoder = (PooledFirstViT if pooled_first else ViTImageEncoder)(settings, "patch")
+    last = {name.replace("pooled_norm.", "layernorm."): value for name, value in state.items()}
+    fill(encoder, last, described)
+    return read_grey(encoder, described), settings
 
 
 def _resnet(described: ForeignCheckpoint, state: dict[str, Tensor]) -> tuple[ResNetImageEncoder, dict[str, Any]]:
-    network = ResNetModel(ResNetConfig(**RESNET50))
+    settings = _resnet_settings(described, state)
+    network = ResNetModel(ResNetConfig(**settings))
     fill(network, state, described)
-    return ResNetImageEncoder(network), dict(RESNET50)
+    return ResNetImageEncoder(network, planes_of(described, settings["num_channels"])), settings
+
+
+def _resnet_settings(described: ForeignCheckpoint, state: dict[str, Tensor]) -> dict[str, Any]:
+    """Read depth, widths and kind of block off the weights; a Sequential may end early (MedKLIP has no layer4)."""
+    stem = "embedder.embedder.convolution.weight"
+    require(described, state, stem, "encoder.stages.0.layers.0.layer.1.convolution.weight")
+    blocks = [match for name in state if (match := re.match(r"encoder\.stages\.(\d)\.layers\.(\d+)\.", name))]
+    stages = 1 + max(int(match[1]) for match in blocks)
+    if described.format == "torchvision_resnet" and stages < TORCHVISION_STAGES:
+        raise CheckpointError(f"{described.path} has layers 1 to {stages} of {TORCHVISION_STAGES}: is it whole?")
+    bottleneck = "encoder.stages.0.layers.0.layer.2.convolution.weight" in state
+    last = [f"encoder.stages.{stage}.layers.0.layer.{1 + bottleneck}.convolution.weight" for stage in range(stages)]
+    require(described, state, *last)
+    return {
+        "num_channels": state[stem].shape[1], "embedding_size": state[stem].shape[0],
+        "hidden_sizes": [state[name].shape[0] for name in last],
+        "depths": [1 + max(int(match[2]) for match in blocks if int(match[1]) == stage) for stage in range(stages)],
+        "layer_type": "bottleneck" if bottleneck else "basic", "downsample_in_bottleneck": False,
+    }  # fmt: skip
+
+
+def published_kind(described: ForeignCheckpoint) -> str | None:
+    """Return the `model_type` of a transformers folder, None of other formats. Raises CheckpointError."""
+    if described.format != "huggingface":
+        return None
+    if not Path(described.path).is_dir():
+        raise CheckpointError(f"there is no folder {described.path}: name a local folder of transformers")
+    return str(published_settings(described.path, key=KEY, model_types=FOREIGN_KINDS).get("model_type", "vit"))
 
 
 def _huggingface(described: ForeignCheckpoint) -> tuple[ViTImageEncoder | ResNetImageEncoder, dict[str, Any]]:
-    settings, _ = PretrainedConfig.get_config_dict(described.path)
-    kind = settings.get("model_type")
-    if kind == "resnet":
+    if published_kind(described) == "resnet":
         network, missing = load_published_model(ResNetModel, described.path, key=KEY)
         refuse_missing(sorted(missing), name=described.path, key=KEY)
-        return ResNetImageEncoder(network), network.config.to_dict()
-    if kind not in ("vit", "vit_mae"):
-        raise CheckpointError(f"{described.path} holds a model of type '{kind}', expected vit, vit_mae, resnet or clip")
+        return ResNetImageEncoder(network, planes_of(described, network.config.num_channels)), network.config.to_dict()
     image = ImageConfig(weights=described.path)
+    check_image_size(
+        described, ViTConfig(**published_settings(described.path, key=KEY, model_types=FOREIGN_KINDS)).image_size
+    )
     network_settings = ViTImageEncoder.describe(image, described.image_size)
     encoder = ViTImageEncoder(network_settings, "patch")
     encoder.load_published(described.path)
-    return encoder, network_settings
+    return read_grey(encoder, described), network_settings

@@ -32,16 +32,14 @@ class ForeignCheckpoint(Config):
     """What stands before the encoder's names, such as `img_encoder_q.model.`."""
     image_size: PositiveInt = 224
     """Side of the square in pixels."""
-    patch: PositiveInt = 16
-    """Of a ViT."""
     heads: PositiveInt = 12
     """Attention heads of a ViT, which its weights do not tell."""
-    pixel_mean: float = 0.4978
-    """Mean grey value in [0, 1] that it was trained with (MRM, MaCo)."""
-    pixel_std: PositiveFloat = 0.2449
-    """Standard deviation (MRM, MaCo)."""
+    pixel_mean: float | tuple[float, float, float] = 0.4978
+    """Mean value in [0, 1] that it was trained with (MRM, MaCo); three where its channels have their own (ImageNet, CLIP)."""
+    pixel_std: PositiveFloat | tuple[PositiveFloat, PositiveFloat, PositiveFloat] = 0.2449
+    """Standard deviation (MRM, MaCo), or three."""
     pooling: Literal["cls", "mean"] = "cls"
-    """Global feature of a ViT; a ResNet is averaged."""
+    """Global feature of a ViT; a ResNet, and a ViT with `fc_norm`, are averaged."""
     layer_norm_eps: float = Field(1e-6, gt=0)
     """Of a ViT (timm, MAE; transformers' own default is 1e-12)."""
     text: ForeignText | None = None
@@ -69,6 +67,11 @@ def read_weights(path: Path) -> object:
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint {path}") from error
     except (OSError, SafetensorError, EOFError, RuntimeError) as error:
+        if "TorchScript" in str(error):  # as OpenAI publishes CLIP
+            raise CheckpointError(
+                f"{path} is a TorchScript program and no file of weights: where you trust it, save its weights once by "
+                f"torch.save(torch.jit.load('{path.name}', map_location='cpu').state_dict(), 'weights.pt') and name that file"
+            ) from error
         raise CheckpointError(f"{path} cannot be read ({' '.join(str(error).split())[:150]}): copy it again") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -97,3 +100,9 @@ def require(described: ForeignCheckpoint, state: dict[str, Tensor], *names: str)
             f"{described.path} lacks {len(missing)} weights of format {described.format}, the first is {missing[0]}: is "
             f"prefix '{described.prefix}' right?"
         )
+
+
+def check_image_size(described: ForeignCheckpoint, own: object) -> None:
+    """Raise CheckpointError when positions are for another image size: moved ones would be another model."""
+    if own != described.image_size:
+        raise CheckpointError(f"{described.path}: its positions are for images of {own} px: set image_size to that")

@@ -6,7 +6,7 @@ Rules read out of the published repositories' own module definitions; each is te
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from torch import Tensor
 
@@ -37,9 +37,30 @@ def unpack(content: object, prefix: str) -> State:
     return found
 
 
+def refuse_strange(left: Iterable[str], pattern: str) -> None:
+    """Raise CheckpointError when a weight without a new name belongs to the encoder, which then computes something else.
+
+    Args:
+        left: Names that a map had no rule for; heads, decoders and other towers may be among them.
+        pattern: What names of the encoder begin with.
+    """
+    strange = sorted(name for name in left if re.match(pattern, name))
+    if strange:
+        raise CheckpointError(
+            f"{len(strange)} weights of the encoder have no place in the network of this format, the first is "
+            f"{strange[0]}: without them it would compute something else, so it cannot be judged"
+        )
+
+
 def timm_vit(state: State) -> State:
-    """Map timm's and MAE's ViT (A.2): fused query, key and value are split in that order; heads are dropped."""
+    """Map timm's and MAE's ViT (A.2): fused query, key and value are split in that order; heads are dropped.
+
+    Raises CheckpointError for blocks of another kind, further prefix tokens, or two last norms.
+    """
+    if {"norm.weight", "fc_norm.weight"} <= set(state):
+        raise CheckpointError("the file has norm and fc_norm: take the one out that its network does not use")
     found: State = {}
+    left = []
     for name, value in state.items():
         if name.startswith("blocks.") and ".attn.qkv." in name:
             block, kind = name.split(".")[1], name.rpartition(".")[2]
@@ -47,6 +68,9 @@ def timm_vit(state: State) -> State:
                 found[f"layers.{block}.attention.{part}_proj.{kind}"] = piece
         elif new := _renamed(name, TIMM):
             found[new] = value
+        else:
+            left.append(name)
+    refuse_strange(left, r"(blocks|patch_embed|norm_pre)\.|dist_token|reg_token")
     return found
 
 
@@ -58,13 +82,18 @@ TIMM = (
     (r"blocks\.(\d+)\.norm2\.(\w+)", r"layers.\1.layernorm_after.\2"),
     (r"blocks\.(\d+)\.attn\.proj\.(\w+)", r"layers.\1.attention.o_proj.\2"),
     (r"blocks\.(\d+)\.mlp\.(fc[12])\.(\w+)", r"layers.\1.mlp.\2.\3"),
-    (r"(?:fc_)?norm\.(\w+)", r"layernorm.\1"),
+    (r"norm\.(\w+)", r"layernorm.\1"),
+    (r"fc_norm\.(\w+)", r"pooled_norm.\1"),
 )
+POOLED_NORM = "pooled_norm.weight"
+"""There where the last norm stands behind pooling."""
 
 
 def jeonsworld_vit(state: State) -> State:
-    """Map the ViT of jeonsworld, which REFERS uses (A.2b)."""
-    return {new: value for name, value in state.items() if (new := _renamed(name, JEONSWORLD))}
+    """Map the ViT of jeonsworld, which REFERS uses (A.2b). Raises CheckpointError for its hybrid with a ResNet."""
+    names = {name: _renamed(name, JEONSWORLD) for name in state}
+    refuse_strange((name for name, new in names.items() if new is None), r"transformer\.")
+    return {new: state[name] for name, new in names.items() if new is not None}
 
 
 JEONSWORLD = (
@@ -83,8 +112,9 @@ JEONSWORLD = (
 
 
 def torchvision_resnet(state: State) -> State:
-    """Map torchvision's bottleneck ResNet (A.1); the classifier is dropped."""
+    """Map torchvision's ResNet (A.1); the classifier is dropped. Raises CheckpointError for layers of another kind."""
     found: State = {}
+    left = []
     for name, value in state.items():
         block = re.fullmatch(r"layer(\d)\.(\d+)\.(conv|bn)(\d)\.(\w+)", name)
         short = re.fullmatch(r"layer(\d)\.(\d+)\.downsample\.([01])\.(\w+)", name)
@@ -98,6 +128,9 @@ def torchvision_resnet(state: State) -> State:
             found[f"encoder.stages.{int(stage) - 1}.layers.{layer}.shortcut.{part}.{leaf}"] = value
         elif new := _renamed(name, RESNET_STEM):
             found[new] = value
+        else:
+            left.append(name)
+    refuse_strange(left, r"(layer\d|conv1|bn1)\.")
     return found
 
 
@@ -119,8 +152,12 @@ def sequential_resnet(state: State) -> State:
 
 
 def openai_clip(state: State) -> State:
-    """Map OpenAI's CLIP (A.4; CheXzero) to transformers' CLIPModel: fused projections are split, matrices of features turned."""
+    """Map OpenAI's CLIP (A.4; CheXzero) to transformers' CLIPModel: fused projections are split, matrices of features turned.
+
+    Raises CheckpointError where an image tower is no transformer.
+    """
     found: State = {}
+    left = []
     for name, value in state.items():
         side, own = (
             ("vision_model", name.removeprefix("visual.")) if name.startswith("visual.") else ("text_model", name)
@@ -136,6 +173,9 @@ def openai_clip(state: State) -> State:
             found[CLIP_PROJECTIONS[name]] = value.T
         elif new := _renamed(own, CLIP_VISION if side == "vision_model" else CLIP_TEXT):
             found[f"{side}.{new}"] = value
+        else:
+            left.append(name)
+    refuse_strange(left, r"(visual|transformer)\.")
     return found
 
 

@@ -17,7 +17,7 @@ from transformers import BertConfig, BertModel, CLIPTextModelWithProjection
 from msvl.config.base import Config
 from msvl.config.errors import CheckpointError, ConfigError
 from msvl.data.batch import Tokens
-from msvl.models.foreign_maps import State
+from msvl.models.foreign_maps import State, refuse_strange
 from msvl.models.heads import mean_over_tokens, to_unit_length
 from msvl.models.outputs import TextEmbeddings
 
@@ -137,7 +137,7 @@ def _filled_bert(described: ForeignText, state: State) -> BertModel:
     state = {
         name: value.float() if value.is_floating_point() else value
         for name, value in state.items()
-        if name.startswith(("embeddings.", "encoder.")) and "crossattention" not in name and "position_ids" not in name
+        if name.startswith(("embeddings.", "encoder.")) and "crossattention" not in name and not name.endswith("_ids")
     }
     words, hidden = "embeddings.word_embeddings.weight", "encoder.layer.0.intermediate.dense.weight"
     _require(state, (words, hidden, "embeddings.position_embeddings.weight"), described)
@@ -155,6 +155,7 @@ def _filled_bert(described: ForeignText, state: State) -> BertModel:
     network = BertModel(config, add_pooling_layer=False)
     expected = network.state_dict()
     _require(state, tuple(expected), described)
+    refuse_strange(set(state) - set(expected), "")
     network.load_state_dict({name: state[name] for name in expected})
     return network
 

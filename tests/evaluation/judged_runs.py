@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,19 @@ import numpy as np
 import torch
 import yaml
 
+from msvl.cli import main
 from msvl.config.load import load_config
 from msvl.config.save import save_config
 from msvl.data.pack import PackOptions, pack
 from msvl.data.packed import PackedSet
+from msvl.data.phantom.parameters import FINDINGS
 from msvl.data.sources.phantom import PhantomSource
 from msvl.data.study import Entry, Record
 from msvl.data.tokenise import ReportTokeniser
-from msvl.evaluation.locate import FINISHED
+from msvl.evaluation.locate import FINISHED, locate_model
+from msvl.evaluation.protocol import read_protocol
+from msvl.evaluation.protocol_command import TASKS
+from msvl.evaluation.protocol_run import ProtocolRequest, evaluate_protocol
 from msvl.models.build import build_model
 from msvl.models.exported import save_exported
 from msvl.training.config import PretrainConfig
@@ -32,12 +39,12 @@ SCHEDULES = {"10": {"steps": 3, "lr": 1e-3, "warmup": 1}, "100": {"steps": 6, "l
 
 
 class DescribedPhantom(PhantomSource):
-    """The phantom with a sex, an age and two views, by number, which its pictures do not show."""
+    """The phantom with a sex, an age, a race and two views, by number, which its pictures do not show."""
 
     def record(self, entry: Entry) -> Record:
         record = super().record(entry)
         number = int(entry.patient.rsplit("-", 1)[1])
-        record.extra.update(sex="FM"[number % 2], age=30 + number % 60)
+        record.extra.update(sex="FM"[number % 2], age=30 + number % 60, race="AB"[number % 5 < 2])
         return Record(**{**record.__dict__, "view": ("PA", "AP")[number % 3 == 0]})
 
 
@@ -49,6 +56,25 @@ class NoisePhantom(DescribedPhantom):
         rng = np.random.default_rng(int(entry.patient.rsplit("-", 1)[1]))
         noise = rng.integers(0, 256, record.image.shape, dtype=np.uint8)
         return Record(**{**record.__dict__, "image": noise})
+
+
+class ShownPhantom(DescribedPhantom):
+    """The phantom with a patch of its own for each finding, which is its mask too: by place and pattern, so soon learnt."""
+
+    def record(self, entry: Entry) -> Record:
+        record = super().record(entry)
+        image, masks = record.image.copy(), dict(record.masks)
+        side = IMAGE["patch"]
+        rows, columns = np.indices((side, side)) // (side // 4)
+        patterns = (rows * 0 + 1, rows * 0, rows % 2, columns % 2, (rows + columns) % 2)
+        for place, (name, pattern) in enumerate(zip(FINDINGS, patterns, strict=True)):
+            top, left = divmod(3 * place, SIZE // side)
+            here = np.s_[top * side : (top + 1) * side, left * side : (left + 1) * side]
+            masks[name] = np.zeros(image.shape, dtype=bool)
+            if record.labels[name]:
+                masks[name][here] = True
+                image[here] = 255 * pattern
+        return Record(**{**record.__dict__, "image": image, "masks": masks})
 
 
 def pack_phantom(folder: Path, *, source: type[PhantomSource] = DescribedPhantom, **counts: int) -> Path:
@@ -105,3 +131,28 @@ def fast_protocol(path: Path, **changes: dict[str, Any]) -> Path:
     ]  # fmt: skip
     path.write_text(yaml.safe_dump({"name": "fast", "title": "t", "summary": "s", "cards": cards}))
     return path
+
+
+def wandb_content(file: Path, last: str, *, limit: float = 60.0) -> bytes:
+    """Return a .wandb file once `last` is in it, or after `limit` seconds: W&B's own process writes it a while after `finish`."""
+    end = time.monotonic() + limit
+    while last.encode() not in (content := file.read_bytes()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return content
+
+
+def content_of(run: Path) -> dict:
+    """Read the judgement that `conftest.py` makes."""
+    return json.loads((run / "evaluation" / "phantom-test-fast.json").read_text())
+
+
+def judge(run: Path, protocol: Path, tasks: tuple[str, ...] = TASKS) -> dict:
+    """Judge on this rank."""
+    torch.set_num_threads(1)
+    request = ProtocolRequest(place=locate_model(run), protocol=read_protocol(str(protocol)), tasks=tasks)
+    return evaluate_protocol(request, say=lambda text: None)[1]["figures"]
+
+
+def main_debug(words: list[str]) -> int:
+    """Run a command whose errors are raised."""
+    return main([*words, "--debug"])

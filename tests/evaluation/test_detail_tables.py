@@ -27,7 +27,7 @@ def test_figures_by_finding_prompt_set_threshold_and_mask() -> None:
     assert by_finding.rows == [("mass", "50.0", "-", "80.0"), ("nodule", "75.0 [70.0, 80.0]", "60.0", "90.0")]
     assert found["By finding, phrase grounding; card digest of grounding"].rows == [("nodule", "0.100", "-0.200")]
     assert found["By mask, Dice per image (%); card digest of segmentation"].rows == [("left lung", "90.0")]
-    prompts = found["Zero-shot AUC by prompt set (%); card digest of zero_shot"].rows
+    prompts = found["Zero-shot AUC by prompt set, cosine of image and prompt (%); card digest of zero_shot"].rows
     assert prompts == [("maco", "70.0"), ("own", "80.0"), ("spread (standard deviation)", "5.0")]
     thresholds = found["Phrase grounding, IoU by threshold; card digest of grounding"].rows
     assert thresholds == [("0.1", "0.300"), ("0.2", "0.250")]

@@ -19,6 +19,7 @@ from msvl.data.phantom.miniatures.dicom_files import write_dicom
 from msvl.evaluation.encoders import PhrasePairs, encode_images, encode_prompts
 from msvl.evaluation.locate import locate_model
 from msvl.evaluation.prompts import FindingPrompts, PromptSet
+from msvl.evaluation.published_prompts import published_prompts
 from msvl.evaluation.reading import Reader, read_picture
 from msvl.evaluation.reading_cli import newest_run
 from msvl.models.exported import export_settings, load_exported
@@ -118,7 +119,12 @@ def test_three_lines_from_python(run: Path, scan: Path, tmp_path: Path) -> None:
 
     reader = Reader.open(run)
     reader.ground(scan, "left pleural effusion").save(tmp_path / "overlay.png")
+    ((effusion, nodule),) = reader.predict([scan], ["pleural effusion", "nodule"])
     assert (tmp_path / "overlay.png").is_file()
+    expected = reader.predict([scan], published_prompts("maco", ["pleural effusion", "nodule"]))
+    assert [[effusion, nodule]] == expected and (effusion.name, nodule.name) == ("pleural effusion", "nodule")
+    with pytest.raises(DataError, match="name at least one picture and one finding"):
+        reader.predict([scan], [])
 
 
 def test_the_newest_finished_run_is_taken(

@@ -1,102 +1,70 @@
-"""Other people's checkpoints: mapped to what transformers computes, refused when they do not fit."""
+"""Other people's vision transformers: mapped to what transformers computes, refused when they do not fit."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import save_file
-from torch import Tensor, nn
 from torch.nn import functional
-from transformers import ResNetConfig, ResNetModel, ViTConfig, ViTModel
+from transformers import ViTConfig, ViTModel
 
 from msvl.config.errors import CheckpointError, ConfigError
+from msvl.evaluation.protocol_tasks.fine_tuned import Classifier
+from msvl.evaluation.recipes import FineTuneRecipe, Schedule
+from msvl.evaluation.tuning.blocks import tunable_encoder
 from msvl.models.foreign import load_foreign
-from msvl.models.foreign_maps import sequential_resnet, torchvision_resnet, unpack
-
-WIDTH, HEADS, DEPTH, PATCH, SIDE = 24, 3, 2, 8, 32
-
-
-class TimmAttention(nn.Module):
-    """timm's: one matrix for query, key and value."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.qkv, self.proj = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, tokens, _ = x.shape
-        query, key, value = self.qkv(x).reshape(batch, tokens, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(query, key, value)
-        return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, WIDTH))
-
-
-class TimmBlock(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(WIDTH, eps=1e-6), nn.LayerNorm(WIDTH, eps=1e-6)
-        self.attn = TimmAttention()
-        self.mlp = nn.ModuleDict({"fc1": nn.Linear(WIDTH, 2 * WIDTH), "fc2": nn.Linear(2 * WIDTH, WIDTH)})
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp["fc2"](functional.gelu(self.mlp["fc1"](self.norm2(x))))
-
-
-class TimmViT(nn.Module):
-    """The ViT of timm and MAE, written from its parameter names."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cls_token = nn.Parameter(torch.randn(1, 1, WIDTH))
-        self.pos_embed = nn.Parameter(torch.randn(1, 1 + (SIDE // PATCH) ** 2, WIDTH))
-        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, WIDTH, PATCH, PATCH)})
-        self.blocks = nn.ModuleList(TimmBlock() for _ in range(DEPTH))
-        self.norm = nn.LayerNorm(WIDTH, eps=1e-6)
-        self.head = nn.Linear(WIDTH, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
-
-
-def described(folder: Path, **values: Any) -> Path:
-    tree = {"image_size": SIDE, "heads": HEADS, "pixel_mean": 0.4, "pixel_std": 0.2} | values
-    (folder / "theirs.yaml").write_text(yaml.safe_dump(tree))
-    return folder / "theirs.yaml"
-
-
-def grey() -> Tensor:
-    return torch.randint(0, 256, (2, 1, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-
-
-def three_channels(images: Tensor) -> Tensor:
-    return ((images.float() / 255 - 0.4) / 0.2).expand(-1, 3, -1, -1)
+from tests.models.their_networks import (
+    DEPTH,
+    HEADS,
+    PATCH,
+    SIDE,
+    WIDTH,
+    TimmViT,
+    described,
+    grey,
+    standardised,
+)
 
 
 @pytest.mark.evidence("Foreign ViT and ResNet state dicts compute what their own classes compute", how="cpu")
-def test_a_timm_vit_computes_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_timm_vit_computes_the_same(tmp_path: Path, pooling: str, bias: bool) -> None:
     torch.manual_seed(0)
-    theirs = TimmViT().eval()
-    torch.save(
-        {"state_dict": {f"module.encoder.{name}": value for name, value in theirs.state_dict().items()}},
-        tmp_path / "vit.pth",
-    )
-    file = described(tmp_path, format="timm_vit", path=str(tmp_path / "vit.pth"), prefix="encoder.")
+    theirs = TimmViT(bias=bias).eval()
+    state = {f"module.encoder.{name}": value for name, value in theirs.state_dict().items()}
+    state |= {"module.encoder.decoder_blocks.0.norm1.weight": torch.ones(3), "module.encoder.mask_token": torch.ones(3)}
+    torch.save({"state_dict": state}, tmp_path / "vit.pth")
+    file = described(tmp_path, format="timm_vit", path=str(tmp_path / "vit.pth"), prefix="encoder.", pooling=pooling)
     ours = load_foreign(file)
     with torch.no_grad():
-        expected = theirs(three_channels(grey()))
+        expected = theirs(standardised(grey()))
         found = ours.encode_image(grey())
-    assert torch.allclose(found.features, expected[:, 0], atol=1e-5)
+    pooled = expected[:, 0] if pooling == "cls" else expected[:, 1:].mean(dim=1)
+    assert torch.allclose(found.features, pooled, atol=1e-5)
     assert torch.allclose(found.patches, expected[:, 1:], atol=1e-5)
     assert found.grid == (4, 4)
+
+
+def test_an_fc_norm_stands_behind_the_mean_over_patches(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = TimmViT(fc_norm=True).eval()
+    torch.save(theirs.state_dict(), tmp_path / "vit.pth")
+    ours = load_foreign(described(tmp_path, format="timm_vit", path=str(tmp_path / "vit.pth")))
+    with torch.no_grad():
+        tokens = theirs(standardised(grey()))
+        pooled = theirs.fc_norm(tokens[:, 1:].mean(dim=1))
+        found = ours.encode_image(grey())
+    assert torch.allclose(found.features, pooled, atol=1e-5)
+    assert torch.allclose(found.patches, tokens[:, 1:], atol=1e-5)
+    assert not torch.allclose(theirs.fc_norm(tokens[:, 1:]).mean(dim=1), pooled, atol=1e-2)
+    # Fine-tuned without a norm of its own the head reads the same.
+    recipe = FineTuneRecipe(schedules={"10": Schedule(steps=2, lr=0.1)}, head_norm=False, head_std=0.5, drop_path=0.0)
+    network = Classifier(*tunable_encoder(ours), recipe, 3).eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        assert torch.allclose(network(grey()), functional.linear(pooled, network.head[0].weight), atol=1e-5)
 
 
 def test_a_jeonsworld_vit_computes_the_same(tmp_path: Path) -> None:
@@ -122,8 +90,16 @@ def test_a_jeonsworld_vit_computes_the_same(tmp_path: Path) -> None:
         described(tmp_path, format="jeonsworld_vit", path=str(tmp_path / "vit.safetensors"), pooling="mean")
     )
     with torch.no_grad():
-        expected = plain(three_channels(grey())).last_hidden_state
+        expected = plain(standardised(grey())).last_hidden_state
         assert torch.allclose(ours.encode_image(grey()).features, expected[:, 1:].mean(dim=1), atol=1e-5)
+
+
+def test_an_epsilon_of_another_norm_is_taken(tmp_path: Path) -> None:
+    torch.save(TimmViT().state_dict(), tmp_path / "vit.pth")
+    for name, expected in (({}, 1e-6), ({"layer_norm_eps": 1e-5}, 1e-5)):
+        ours = load_foreign(described(tmp_path, format="timm_vit", path=str(tmp_path / "vit.pth"), **name))
+        found = {layer.eps for layer in ours.modules() if isinstance(layer, torch.nn.LayerNorm)}
+        assert found == {expected}
 
 
 def vit_config() -> ViTConfig:
@@ -139,76 +115,30 @@ def test_a_huggingface_folder_computes_the_same(tmp_path: Path) -> None:
     ours = load_foreign(described(tmp_path, format="huggingface", path=str(tmp_path / "vit")))
     with torch.no_grad():
         assert torch.allclose(
-            ours.encode_image(grey()).features, plain(three_channels(grey())).last_hidden_state[:, 0], atol=1e-5
+            ours.encode_image(grey()).features, plain(standardised(grey())).last_hidden_state[:, 0], atol=1e-5
         )
 
 
-class Bottleneck(nn.Module):
-    """torchvision's."""
-
-    def __init__(self, inputs: int, middle: int, stride: int) -> None:
-        super().__init__()
-        outputs = 4 * middle
-        self.conv1, self.bn1 = nn.Conv2d(inputs, middle, 1, bias=False), nn.BatchNorm2d(middle)
-        self.conv2, self.bn2 = nn.Conv2d(middle, middle, 3, stride, 1, bias=False), nn.BatchNorm2d(middle)
-        self.conv3, self.bn3 = nn.Conv2d(middle, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
-        if stride != 1 or inputs != outputs:
-            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        short = self.downsample(x) if hasattr(self, "downsample") else x
-        x = functional.relu(self.bn1(self.conv1(x)))
-        x = functional.relu(self.bn2(self.conv2(x)))
-        return functional.relu(self.bn3(self.conv3(x)) + short)
-
-
-class ResNet50(nn.Module):
-    """torchvision's resnet50, written from its parameter names."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
-        inputs = 64
-        for stage, (blocks, middle) in enumerate(zip((3, 4, 6, 3), (64, 128, 256, 512), strict=True), start=1):
-            layers = []
-            for number in range(blocks):
-                layers.append(Bottleneck(inputs, middle, 2 if number == 0 and stage > 1 else 1))
-                inputs = 4 * middle
-            setattr(self, f"layer{stage}", nn.Sequential(*layers))
-        self.fc = nn.Linear(2048, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.max_pool2d(functional.relu(self.bn1(self.conv1(x))), 3, 2, 1)
-        for stage in range(1, 5):
-            x = getattr(self, f"layer{stage}")(x)
-        return x
-
-
-def test_a_torchvision_resnet_computes_the_same(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    theirs = ResNet50().eval()
-    torch.save(theirs.state_dict(), tmp_path / "resnet.pth")
-    ours = load_foreign(
-        described(tmp_path, format="torchvision_resnet", path=str(tmp_path / "resnet.pth"), image_size=64)
-    )
-    images = grey().repeat(1, 1, 2, 2)
+def test_a_huggingface_folder_of_transformers_4_computes_the_same(tmp_path: Path) -> None:
+    # Published files have the old names.
+    plain = ViTModel(vit_config(), add_pooling_layer=False).eval()
+    plain.save_pretrained(tmp_path / "vit")
+    renames = (
+        ("layers.", "encoder.layer."), (".attention.o_proj.", ".attention.output.dense."), (".mlp.fc1.", ".intermediate.dense."),
+        (".mlp.fc2.", ".output.dense."), *((f".attention.{new}_proj.", f".attention.attention.{old}.") for new, old in
+                                           (("q", "query"), ("k", "key"), ("v", "value"))),
+    )  # fmt: skip
+    state = {}
+    for name, value in plain.state_dict().items():
+        for new, old in renames:
+            name = name.replace(new, old)
+        state[name] = value
+    assert "encoder.layer.1.attention.attention.query.weight" in state
+    save_file(state, tmp_path / "vit" / "model.safetensors", metadata={"format": "pt"})
+    ours = load_foreign(described(tmp_path, format="huggingface", path=str(tmp_path / "vit")))
     with torch.no_grad():
-        expected = theirs(three_channels(images))
-        found = ours.encode_image(images)
-    assert torch.allclose(found.features, expected.mean(dim=(2, 3)), atol=1e-4, rtol=1e-4)
-    assert found.grid == (2, 2)
-
-
-def test_a_sequential_resnet_is_the_same_under_numbers() -> None:
-    names = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
-    plain = {name: value for name, value in ResNet50().state_dict().items() if not name.startswith("fc")}
-    numbered = {f"{names[name.split('.')[0]]}.{name.partition('.')[2]}": value for name, value in plain.items()}
-    one, other = sequential_resnet(numbered), torchvision_resnet(plain)
-    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-    expected = ResNetModel(
-        ResNetConfig(embedding_size=64, hidden_sizes=[256, 512, 1024, 2048], depths=[3, 4, 6, 3])
-    ).state_dict()
-    assert set(one) == set(expected)
+        expected = plain(standardised(grey())).last_hidden_state[:, 0]
+        assert torch.allclose(ours.encode_image(grey()).features, expected, atol=1e-5)
 
 
 def test_faults_are_named(tmp_path: Path) -> None:
@@ -234,21 +164,29 @@ def test_faults_are_named(tmp_path: Path) -> None:
         load_foreign(described(tmp_path, format="timm_vit", path=str(tmp_path / "nowhere.pth")))
     with pytest.raises(ConfigError, match="format"):
         load_foreign(described(tmp_path, format="tensorflow", path=path))
+    with pytest.raises(CheckpointError, match="there is no folder .*nowhere: name a local folder of transformers"):
+        load_foreign(described(tmp_path, format="huggingface", path=str(tmp_path / "nowhere")))
 
 
-def test_files_that_could_run_code_are_refused(tmp_path: Path) -> None:
-    torch.save({"state_dict": TimmViT().state_dict(), "args": argparse.Namespace(lr=1)}, tmp_path / "unsafe.pth")
-    with pytest.raises(CheckpointError, match="could run code when they are loaded: save its state dict alone"):
-        load_foreign(described(tmp_path, format="timm_vit", path=str(tmp_path / "unsafe.pth")))
+def test_a_huggingface_folder_of_another_image_size_or_kind_is_refused(tmp_path: Path) -> None:
+    ViTModel(vit_config(), add_pooling_layer=False).save_pretrained(tmp_path / "vit")
+    with pytest.raises(CheckpointError, match="its positions are for images of 32 px: set image_size to that"):
+        load_foreign(described(tmp_path, format="huggingface", path=str(tmp_path / "vit"), image_size=64))
+    (tmp_path / "swin").mkdir()
+    (tmp_path / "swin" / "config.json").write_text('{"model_type": "swin"}')
+    with pytest.raises(CheckpointError, match="of type 'swin', expected vit or vit_mae or resnet or clip"):
+        load_foreign(described(tmp_path, format="huggingface", path=str(tmp_path / "swin")))
 
 
-def test_containers_are_looked_through() -> None:
-    value = torch.zeros(1)
-    for content in (
-        {"a.x": value},
-        {"state_dict": {"module.a.x": value}},
-        {"model": {"state_dict": {"a.x": value}}, "epoch": 3},
-    ):
-        assert list(unpack(content, "a.")) == ["x"]
-    with pytest.raises(CheckpointError, match="holds a list and no state dict"):
-        unpack([1], "")
+@pytest.mark.parametrize("name", ["blocks.0.ls1.gamma", "blocks.1.attn.q_norm.weight", "dist_token", "reg_token", "norm_pre.weight"])  # fmt: skip
+def test_a_vit_of_another_architecture_is_refused(tmp_path: Path, name: str) -> None:
+    torch.save(TimmViT().state_dict() | {name: torch.ones(WIDTH)}, tmp_path / "vit.pth")
+    with pytest.raises(CheckpointError, match=f"1 weights of the encoder have no place .* the first is {name}"):
+        load_foreign(described(tmp_path, format="timm_vit", path=str(tmp_path / "vit.pth")))
+
+
+def test_two_last_norms_are_refused(tmp_path: Path) -> None:
+    more = {"fc_norm.weight": torch.ones(WIDTH), "fc_norm.bias": torch.ones(WIDTH)}
+    torch.save(TimmViT().state_dict() | more, tmp_path / "vit.pth")
+    with pytest.raises(CheckpointError, match="the file has norm and fc_norm"):
+        load_foreign(described(tmp_path, format="timm_vit", path=str(tmp_path / "vit.pth")))

@@ -162,6 +162,41 @@ def test_position_zero_for_every_token_makes_it_blind_to_order(theirs: tuple[The
         assert torch.allclose(one, other, atol=1e-6)
 
 
+def test_a_bert_of_mgca_is_read_as_its_code_computes_it(theirs: tuple[Theirs, Path], tmp_path: Path) -> None:
+    # A.3: no token types, cross-attention that is never used, a buffer of old transformers, a pooler and a head of words.
+    model, folder = theirs
+    bert = model.language
+    state = {f"text.{name}": value for name, value in bert.state_dict().items() if "token_type" not in name}
+    state |= {
+        "text.embeddings.position_ids": torch.arange(32)[None],
+        "text.encoder.layer.0.crossattention.self.key.weight": torch.ones(48, 64),
+        "cls.predictions.bias": torch.ones(len(WORDS)),
+    } | {f"proj_t.{name}": value for name, value in model.proj_t.state_dict().items()}
+    state |= {name: value for name, value in model.state_dict().items() if name.startswith(("proj_v", "patch"))}
+    torch.save({"state_dict": state}, tmp_path / "mgca.ckpt")
+    side = text_side(folder, path=str(tmp_path / "mgca.ckpt"), prefix="text.", positions=False)
+    file = described(tmp_path, format="huggingface", path=str(folder / "vit"), text=side)
+    ours, tokens = load_foreign(file), foreign_tokeniser(file).encode_prompts(PROMPTS)
+    with torch.no_grad():
+        embedded = bert.embeddings.word_embeddings(tokens.input_ids) + bert.embeddings.position_embeddings.weight[0]
+        hidden = bert.embeddings.LayerNorm(embedded)  # no token types, every position 0
+        mask = (1.0 - tokens.attention_mask[:, None, None].float()) * torch.finfo(torch.float32).min
+        for layer in bert.encoder.layer:
+            hidden = layer(hidden, mask)
+            hidden = hidden if isinstance(hidden, Tensor) else hidden[0]
+        expected = functional.normalize(model.proj_t(hidden[:, 0]), dim=-1)
+        assert torch.allclose(ours.encode_text(tokens).text, expected, atol=1e-5)
+
+
+def test_a_bert_with_more_than_a_bert_is_refused(theirs: tuple[Theirs, Path], tmp_path: Path) -> None:
+    model, folder = theirs
+    more = {"language.encoder.layer.0.attention.self.distance_embedding.weight": torch.ones(63, 24)}
+    torch.save(model.state_dict() | more, tmp_path / "relative.ckpt")
+    side = text_side(folder, path=str(tmp_path / "relative.ckpt"))
+    with pytest.raises(CheckpointError, match="1 weights of the encoder have no place .*distance_embedding"):
+        load_foreign(described(tmp_path, format="huggingface", path=str(folder / "vit"), text=side))
+
+
 def test_layers_are_known_by_their_shapes() -> None:
     state = {"a.weight": torch.randn(4, 3, 1, 1), "n.weight": torch.randn(4), "n.bias": torch.randn(4)}
     layers = build_projection(["a", "gelu", "n"], state, "text.projection")
@@ -248,12 +283,13 @@ def openai_names(model: CLIPModel) -> dict[str, Tensor]:
     return {name: value.contiguous() for name, value in found.items()} | {"logit_scale": torch.tensor(4.6)}
 
 
-@pytest.mark.parametrize("kind", ["openai_clip", "huggingface"])
-def test_a_clip_computes_the_same(tmp_path: Path, kind: str) -> None:
-    model = clip()
+@pytest.mark.parametrize(("kind", "half"), [("openai_clip", False), ("openai_clip", True), ("huggingface", False)])
+def test_a_clip_computes_the_same(tmp_path: Path, kind: str, half: bool) -> None:
+    model = clip().half().float() if half else clip()
     path = tmp_path / ("clip.safetensors" if kind == "openai_clip" else "clip")
     if kind == "openai_clip":
-        save_file(openai_names(model), path)
+        sizes = {name: torch.tensor(32) for name in ("input_resolution", "context_length", "vocab_size")}
+        save_file({name: value.half() if half else value for name, value in openai_names(model).items()} | sizes, path)
     else:
         model.save_pretrained(path)
     ours = load_foreign(
@@ -270,3 +306,9 @@ def test_a_clip_computes_the_same(tmp_path: Path, kind: str) -> None:
         assert torch.allclose(said.text, text, atol=1e-5)
         assert torch.allclose(ours.encode_image(grey()).image, image, atol=1e-5)
     assert ours.reads_text and not ours.places_text
+
+
+def test_a_clip_whose_images_are_read_by_a_resnet_is_refused(tmp_path: Path) -> None:
+    save_file(openai_names(clip()) | {"visual.layer1.0.conv1.weight": torch.ones(2)}, tmp_path / "RN50.safetensors")
+    with pytest.raises(CheckpointError, match="the first is visual.layer1.0.conv1.weight"):
+        load_foreign(described(tmp_path, format="openai_clip", path=str(tmp_path / "RN50.safetensors")))

@@ -110,7 +110,7 @@ class CheXpertPlusSource:
         folders = patient_folders(self._root / self._pixels)
         labels = _labels(self._root / LABELS.format(self._labels)) if self._labels != "none" else {}
         path = self._root / TABLE
-        for number, row in read_rows(path, COLUMNS):
+        for number, row in read_rows(path, COLUMNS, optional=("race",)):
             yield _listed(row, place(path, number), folders, labels, pixels=self._pixels)
 
 
@@ -140,7 +140,9 @@ def _listed(
         order=_rank(row["patient_report_date_order"], where),
         view=row["ap_pa"] if view_group(row["ap_pa"]) == kind else kind,
         labels=labels.get(_name(tail), {}),
-        extra=patient_facts(sex=row["sex"], age="" if row["age"] in ("0", "0.0") else row["age"]),
+        extra=patient_facts(
+            sex=row["sex"], age="" if row["age"] in ("0", "0.0") else row["age"], race=row.get("race", "")
+        ),
     )
 
 

@@ -171,8 +171,7 @@ class TableSource:
     def _facts(self, row: dict[str, Any]) -> dict[str, Any]:
         own = {name: str(row[column]) for name in ("sex", "age", "race")
                if (column := getattr(self._columns, name)) and _filled(row, column)}  # fmt: skip
-        race = {"race": own["race"].strip()} if "race" in own else {}
-        return patient_facts(sex=own.get("sex", ""), age=own.get("age", "")) | race
+        return patient_facts(**own)
 
     def _report(self, row: dict[str, Any]) -> str | None:
         column = self._columns

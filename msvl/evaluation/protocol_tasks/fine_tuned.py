@@ -61,7 +61,7 @@ class Classifier(nn.Module):
             return encoded.cls if self._recipe.pooling == "cls" else encoded.patches.mean(dim=1)
         tokens = hidden_states(self.encoder, pixels, drop_path=self._recipe.drop_path)[-1]
         if not self._recipe.head_norm:
-            tokens = self.encoder.layernorm(tokens)
+            return self.encoder.pooled(tokens, self._recipe.pooling)
         return tokens[:, 0] if self._recipe.pooling == "cls" else tokens[:, PREFIX_TOKENS:].mean(dim=1)
 
 

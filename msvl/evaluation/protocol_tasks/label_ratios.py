@@ -5,7 +5,7 @@ N judged images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from msvl.config.errors import DataError
 from msvl.evaluation.answers import Answer, Columns, classification_columns
-from msvl.evaluation.bootstrap import Bootstrap
-from msvl.evaluation.classifiers import Scores, classifier_answer, common_findings
+from msvl.evaluation.bootstrap import Bootstrap, auc_statistic, mean_of
+from msvl.evaluation.classifiers import Scores, classifier_answer, common_findings, cut_statistics
 from msvl.evaluation.config import EvaluationConfig
 from msvl.evaluation.exam import Exam
 from msvl.evaluation.findings import Labels
-from msvl.evaluation.material import Figures, NotJudgeable
+from msvl.evaluation.material import Figures, NotJudgeable, put
+from msvl.evaluation.metrics import Floats
 from msvl.evaluation.operating_point import Rule
 from msvl.evaluation.protocol import Card
 from msvl.evaluation.tuning.subsets import label_subset
@@ -91,20 +92,23 @@ def ratio_answer(
     longest = dict(reversed(trainings.items()))
     units = exam.store(card=card.digest).run({name: _bound(fit, training) for name, training in longest.items()})
     bootstrap = Bootstrap(test.patients, resamples=config.resamples, seed=config.seed)
+    without = Bootstrap(test.patients, resamples=0)
     figures: Figures = dict(left_out)
     columns: Columns = {}
     calibrated = None
     for ratio in ratios:
-        answers = []
+        answers, seen = [], []
         for seed in card.seeds:
             scores = _scores(units[f"{card.task}-{ratio}-seed{seed}"], exam, findings)
             answers.append(
-                classifier_answer(scores, exam.splits.val, test, rule=judge_rule, on_test=False, bootstrap=bootstrap)
+                classifier_answer(scores, exam.splits.val, test, rule=judge_rule, on_test=False, bootstrap=without)
             )
+            seen.append(scores.test)
             columns |= classification_columns(
                 f"auc_mean_at_{ratio}", test.labels, scores.test, test.keys, test.patients, suffix=f"/seed{seed}"
             )
         figures |= _over_seeds([dict(answer.figures) for answer in answers], ratio)
+        _put_intervals(figures, ratio, [answer.figures for answer in answers], seen, test.labels, bootstrap)
         found = {str(seed): units[f"{card.task}-{ratio}-seed{seed}"] for seed in card.seeds}
         if all("best_factor" in unit for unit in found.values()):
             figures[f"lr_factor_at_{ratio}_by_seed"] = {
@@ -156,7 +160,7 @@ def _scores(unit: Unit, exam: Exam, findings: list[str]) -> Scores:
 
 
 def _over_seeds(found: list[dict[str, Any]], ratio: str) -> Figures:
-    """Return the mean over seeds of every figure, the spread of the means, and the first seed's counts."""
+    """Return the mean over seeds of every figure, the spread between seeds, and the first seed's counts."""
     figures: Figures = {}
     for name, value in found[0].items():
         every = [item[name] for item in found]
@@ -166,12 +170,43 @@ def _over_seeds(found: list[dict[str, Any]], ratio: str) -> Figures:
                 figures[f"{name}_at_{ratio}_spread"] = float(np.std(every))
         elif name in ("auc", "f1", "accuracy"):
             figures[f"{name}_at_{ratio}"] = {key: float(np.mean([item[key] for item in every])) for key in value}
-        elif name.endswith("_mean_interval") and isinstance(value, list):
-            stem = name.removesuffix("_interval")
-            figures[f"{stem}_at_{ratio}_interval"] = [float(end) for end in np.mean(every, axis=0)]
         elif name in ("positives", "negatives") or name.startswith("reliability"):
             figures[name] = value
     return figures
+
+
+def _put_intervals(
+    figures: Figures,
+    ratio: str,
+    answers: Sequence[Mapping[str, Any]],
+    seen: Sequence[Mapping[str, Floats]],
+    labels: Labels,
+    bootstrap: Bootstrap,
+) -> None:
+    """Put the intervals of the means over seeds beside them: the same patients are drawn for every seed.
+
+    Args:
+        figures: With the means at `ratio`.
+        ratio: Percent of the labels.
+        answers: Per seed, figures with thresholds.
+        seen: Per seed, finding -> [N].
+        labels: Finding -> [N].
+        bootstrap: Over the patients of the N images.
+    """
+    every = [
+        {"auc": {name: auc_statistic(labels[name], values) for name, values in scores.items()}}
+        | cut_statistics(labels, scores, own["threshold"])
+        for own, scores in zip(answers, seen, strict=True)
+    ]
+    for kind in every[0]:
+        over_seeds = {name: mean_of([own[kind][name] for own in every]) for name in every[0][kind]}
+        name = f"{kind}_mean_at_{ratio}"
+        put(figures, name, figures[name], bootstrap.interval(mean_of([*over_seeds.values()])))  # type: ignore[arg-type]
+        if kind == "auc":
+            found = {name: bootstrap.interval(statistic) for name, statistic in over_seeds.items()}
+            bounds = {name: list(interval) for name, interval in found.items() if isinstance(interval, tuple)}
+            if bounds:
+                figures[f"auc_at_{ratio}_interval"] = bounds
 
 
 def _headline(figures: Figures, ratio: str) -> Figures:

@@ -5,7 +5,7 @@ B batch, N patches, V visible patches, F channels. Token 0 is CLS, the patches f
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from einops import rearrange, repeat
@@ -108,6 +108,11 @@ class ViTImageEncoder(ViTPreTrainedModel):
             hidden = layer(hidden, None)
         hidden = self.layernorm(hidden)
         return EncodedImage(cls=hidden[:, 0], patches=hidden[:, PREFIX_TOKENS:])
+
+    def pooled(self, hidden: Tensor, how: Literal["cls", "mean"]) -> Tensor:
+        """Return the global feature [B, F] of states before the last norm [B, 1 + N, F]: CLS, or the mean of the patches."""
+        tokens = self.layernorm(hidden)
+        return tokens[:, 0] if how == "cls" else tokens[:, PREFIX_TOKENS:].mean(dim=1)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -124,6 +124,10 @@ def test_ages_have_a_point_and_sexes_are_words(folder: Path, entries: list[Entry
     assert {entry.extra["sex"] for entry in entries} == {"M", "F"} and 62 in {entry.extra["age"] for entry in entries}
 
 
+def test_race_is_in_the_tables_words_and_left_out_where_it_is_unknown(entries: list[Entry]) -> None:
+    assert {entry.extra.get("race") for entry in entries} == {"White", "Black", None}
+
+
 def test_a_partial_download_beside_the_images_is_passed_over(folder: Path, entries: list[Entry]) -> None:
     assert next((folder / ROOT).rglob(".azDownload-*"), None)
     assert not any("azDownload" in entry.payload["path"] for entry in entries)

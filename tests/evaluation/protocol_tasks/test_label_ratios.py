@@ -11,7 +11,7 @@ import pytest
 
 from msvl.config.errors import DataError
 from msvl.evaluation.answers import figure_statistic
-from msvl.evaluation.bootstrap import Bootstrap
+from msvl.evaluation.bootstrap import Bootstrap, auc_statistic, mean_of
 from msvl.evaluation.config import EvaluationConfig
 from msvl.evaluation.findings import auc_figures
 from msvl.evaluation.operating_point import plain
@@ -79,14 +79,30 @@ def test_figures_are_means_over_seeds_beside_their_spread(tmp_path: Path) -> Non
         means: list[Any] = [item["auc_mean"] for item in found]
         assert figures[f"auc_mean_at_{ratio}"] == pytest.approx(np.mean(means))
         assert figures[f"auc_mean_at_{ratio}_spread"] == pytest.approx(np.std(means))
-        ends = np.mean([item["auc_mean_interval"] for item in found], axis=0)
-        assert figures[f"auc_mean_at_{ratio}_interval"] == pytest.approx(ends)
+        interval = bootstrap.interval(figure_statistic(answer.columns, f"auc_mean_at_{ratio}"))
+        assert figures[f"auc_mean_at_{ratio}_interval"] == pytest.approx(interval)
         for finding in FINDINGS:
             each = [item["auc"][finding] for item in found]
             assert figures[f"auc_at_{ratio}"][finding] == pytest.approx(np.mean(each))
+            drawn = mean_of([
+                auc_statistic(test.labels[finding], scores(own, "test", ratio, seed)[finding]) for seed in SEEDS
+            ])  # fmt: skip
+            assert figures[f"auc_at_{ratio}_interval"][finding] == pytest.approx(bootstrap.interval(drawn))
+        for kind in ("f1_mean", "f1_weighted_mean", "accuracy_mean"):
+            low, high = figures[f"{kind}_at_{ratio}_interval"]
+            assert low < figures[f"{kind}_at_{ratio}"] < high
     assert figures["auc_mean"] == figures["auc_mean_at_100"] != figures["auc_mean_at_10"]
     assert figures["auc_mean_interval"] == figures["auc_mean_at_100_interval"]
     assert figures["seeds"] == 3
+
+
+def test_seeds_make_the_interval_of_their_mean_narrower_than_that_of_one(tmp_path: Path) -> None:
+    # What seeds disagree about is averaged away; what is the luck of the patients stays.
+    own, answer, _ = judged(tmp_path)
+    bootstrap = Bootstrap(own.splits.test.patients, resamples=60)
+    low, high = answer.figures["auc_mean_at_10_interval"]
+    single = [auc_figures(own.splits.test.labels, scores(own, "test", "10", seed), bootstrap)["auc_mean_interval"] for seed in SEEDS]  # fmt: skip
+    assert high - low < min(end - start for start, end in single)
 
 
 def test_columns_hold_every_seed_so_that_models_can_be_paired(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def _row(study: MiniatureStudy, split: str) -> list[object]:
         sections = [""] * len(sections)
     # The later study has the smaller number.
     return [patient_id(study), 2 - study.study, report, *sections, float(study.age), {"M": "Male", "F": "Female"}[study.sex],
-            "White", "Non-Hispanic/Non-Latino", "No", "Private Insurance", 22.2, "No", split]  # fmt: skip
+            ("White", "Black", "Unknown")[study.patient % 3], "Non-Hispanic/Non-Latino", "No", "Private Insurance", 22.2, "No", split]  # fmt: skip
 
 
 def _labels(study: MiniatureStudy) -> dict[str, float | None]:
