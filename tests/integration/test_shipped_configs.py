@@ -15,6 +15,10 @@ from msvl.monitoring.writers import read_metrics
 from tests.helpers.runs import ROOT, execute
 
 CONFIGS = sorted((ROOT / "configs" / "pretrain").glob("*.yaml"))
+WORDS = "data.report.unit=word"
+"""GLoRIA's text units in the place of sentences."""
+CASES = [pytest.param(path, (), id=path.stem) for path in CONFIGS]
+CASES += [pytest.param(path, (WORDS,), id=f"{path.stem}-words") for path in CONFIGS if path.stem == "quickstart"]
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
 
 
@@ -36,14 +40,16 @@ def published(tmp_path_factory: pytest.TempPathFactory, tiny_set: Path) -> dict[
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(("config", "more"), CASES)
 @pytest.mark.evidence("Every shipped configuration, at small size, trains and saves", how="cpu")
-def test_two_steps(config: Path, published: dict[str, str], tiny_set: Path, tmp_path: Path) -> None:
+def test_two_steps(
+    config: Path, more: tuple[str, ...], published: dict[str, str], tiny_set: Path, tmp_path: Path
+) -> None:
     words = [
         f"data.path={tiny_set}", f"run.folder={tmp_path}", "run.name=toy", "data.image_size=32", "data.workers=1",
         "train.steps=2", "train.global_batch=8", "train.log_every=1", "validation.samples=16", "wandb.enabled=false",
         "model.image.decoder.width=16", "model.image.decoder.depth=1", "model.image.decoder.heads=2", "model.channels=16",
-        "optimizer.warmup_steps=1",
+        "optimizer.warmup_steps=1", *more,
     ]  # fmt: skip
     if "weights:" in config.read_text():
         words += [f"model.{tower}.weights={folder}" for tower, folder in published.items()]
