@@ -57,9 +57,9 @@ def test_two_steps(
         words += ["model.image.width=64", "model.image.depth=1", "model.image.heads=2"]
     done = execute([sys.executable, "-m", "msvl.train", "--config", str(config), *words])
     assert done.code == 0, done.output[-3000:]
-    losses = [
-        record["loss/total"] for record in read_metrics(tmp_path / "toy" / "metrics.jsonl") if "loss/total" in record
-    ]
-    assert len(losses) == 2
-    assert all(0 < loss < 100 for loss in losses)
+    steps = [record for record in read_metrics(tmp_path / "toy" / "metrics.jsonl") if "loss/total" in record]
+    assert len(steps) == 2
+    assert all(0 < step["loss/total"] < 100 for step in steps)
+    # A report of the phantom has more words than any has sentences.
+    assert (max(step["train/sentences_per_report"] for step in steps) > 12) == (WORDS in more)
     assert (tmp_path / "toy" / "checkpoints" / "step-00000002" / "model" / "model.safetensors").is_file()
