@@ -25,19 +25,28 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         gradient = gradient.contiguous()
-        out = gradient.new_empty((gradient.shape[0] // world_size(), *gradient.shape[1:]))
-        # torch 2.13 gave it a new name and warns of the old one. Gloo has it as well (since 2.8, any number of ranks).
-        reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
-        announce("reduce_scatter", gradient)
-        reduce_scatter(out, gradient)
-        return out
+        return reduce_scatter(gradient.new_empty((gradient.shape[0] // world_size(), *gradient.shape[1:])), gradient)
 
 
 def _all_gather(local: Tensor) -> Tensor:
-    out = local.new_empty((world_size() * local.shape[0], *local.shape[1:]))
-    all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+    return all_gather(local.new_empty((world_size() * local.shape[0], *local.shape[1:])), local)
+
+
+def all_gather(out: Tensor, local: Tensor) -> Tensor:
+    """Collective. Return `out` [W * b, ...], filled with `local` [b, ...] of all ranks; both contiguous, no gradient."""
+    # torch 2.13 gave this and the next one new names and warns of the old ones.
+    operation = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
     announce("all_gather", local)
-    all_gather(out, local)
+    operation(out, local)
+    return out
+
+
+def reduce_scatter(out: Tensor, whole: Tensor) -> Tensor:
+    """Collective. Return `out` [b, ...]: the sum over ranks of this rank's rows of `whole` [W * b, ...]; both contiguous."""
+    # Gloo has it as well (since torch 2.8, any number of ranks).
+    operation = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+    announce("reduce_scatter", whole)
+    operation(out, whole)
     return out
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from msvl.collectives.gather import all_gather, reduce_scatter
 from msvl.collectives.strict import announce
 from msvl.collectives.world import rank, world_size
 
@@ -42,8 +43,8 @@ def operation_bandwidths(nbytes: int, device: torch.device) -> dict[str, float]:
     whole, part = torch.ones(world * rows, device=device), torch.ones(rows, device=device)
     passes: dict[str, Callable[[], Tensor]] = {
         "all_reduce": lambda: _all_reduce(whole),
-        "all_gather": lambda: _all_gather(whole, part),
-        "reduce_scatter": lambda: _reduce_scatter(part, whole),
+        "all_gather": lambda: all_gather(whole, part),
+        "reduce_scatter": lambda: reduce_scatter(part, whole),
     }
     expected = {"all_reduce": world * (world + 1) / 2, "all_gather": 1.0, "reduce_scatter": world * (world + 1) / 2}
     found = {}
@@ -130,17 +131,3 @@ def _all_reduce(tensor: Tensor) -> Tensor:
     announce("all_reduce sum", tensor)
     dist.all_reduce(tensor)
     return tensor
-
-
-def _all_gather(out: Tensor, local: Tensor) -> Tensor:
-    all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-    announce("all_gather", local)
-    all_gather(out, local)
-    return out
-
-
-def _reduce_scatter(out: Tensor, whole: Tensor) -> Tensor:
-    reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
-    announce("reduce_scatter", whole)
-    reduce_scatter(out, whole)
-    return out

@@ -1,4 +1,4 @@
-"""Sums, means and maxima over ranks; none carries a gradient from one rank to another."""
+"""Sums, means and maxima over ranks, of tensors of any one shape; none carries a gradient from one rank to another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def total(local: Tensor) -> Tensor:
 
 
 def ratio_of_totals(local_sum: Tensor, local_count: Tensor) -> Tensor:
-    """Collective. Return W * local sum / global count, whose mean over ranks is global sum / global count.
+    """Collective. Return W * local sum / global count, scalars, whose mean over ranks is global sum / global count.
 
     This is how a mean over things that ranks hold unequal numbers of (masked tokens, admissible pairs) stays the mean
     of the global batch. The gradient goes through `local_sum`; where nothing at all is counted the result is 0.

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -57,8 +56,9 @@ class Call:
 
 class _Recorder:
     def __init__(self) -> None:
-        self.mode: Literal["off", "record", "check"] = "off"
-        self.calls: list[Call] = []
+        self.checking = False
+        self.checked = 0
+        self.calls: list[Call] | None = None
         self.listener: Callable[[str, str], None] | None = None
 
 
@@ -67,24 +67,23 @@ _RECORDER = _Recorder()
 
 def check_collectives(on: bool) -> None:
     """Turn the check on or off in this process; every rank must do the same."""
-    _RECORDER.mode = "check" if on else "off"
-    _RECORDER.calls = []
+    _RECORDER.checking = on
+    _RECORDER.checked = 0
+
+
+def checked() -> int:
+    """Return how many collectives were compared since the check was turned on."""
+    return _RECORDER.checked
 
 
 @contextmanager
 def recording() -> Iterator[list[Call]]:
-    """Yield the list of this rank's calls inside the block: they are recorded without a word to other ranks."""
-    before = _RECORDER.mode, _RECORDER.calls
-    _RECORDER.mode, _RECORDER.calls = "record", []
+    """Yield the list of this rank's calls inside the block; recording says no word to other ranks."""
+    before, _RECORDER.calls = _RECORDER.calls, []
     try:
         yield _RECORDER.calls
     finally:
-        _RECORDER.mode, _RECORDER.calls = before
-
-
-def recorded() -> list[Call]:
-    """Return this rank's calls since the check was turned on."""
-    return list(_RECORDER.calls)
+        _RECORDER.calls = before
 
 
 def tell(listener: Callable[[str, str], None] | None) -> None:
@@ -100,9 +99,8 @@ def announce(operation: str, tensor: Tensor | None = None) -> None:
     """
     if not is_distributed():
         return
-    if _RECORDER.listener is not None:
-        _RECORDER.listener(operation, _site())
-    if _RECORDER.mode == "off":
+    recorder = _RECORDER
+    if recorder.listener is None and recorder.calls is None and not recorder.checking:
         return
     call = Call(
         operation=operation,
@@ -111,19 +109,27 @@ def announce(operation: str, tensor: Tensor | None = None) -> None:
         site=_site(),
         nbytes=tensor.numel() * tensor.element_size() if tensor is not None else 0,
     )
-    _RECORDER.calls.append(call)
-    if _RECORDER.mode == "record":
-        return
+    if recorder.listener is not None:  # before the check: where this rank waits in it, the collective is known already
+        recorder.listener(operation, call.site)
+    if recorder.calls is not None:
+        recorder.calls.append(call)
+    if recorder.checking:
+        recorder.checked += 1
+        _compare(call, tensor, number=recorder.checked)
+
+
+def _compare(call: Call, tensor: Tensor | None, *, number: int) -> None:
+    """Collective. Raise ClusterError unless all ranks are about to make the same call, with tensors that can be sent."""
     fault = _fault(tensor)
     answers: list[tuple[Call, str | None]] = [(call, fault)] * world_size()
     dist.all_gather_object(answers, (call, fault))
-    for number, (theirs, their_fault) in enumerate(answers):
+    for other, (theirs, their_fault) in enumerate(answers):
         if their_fault:
-            raise ClusterError(f"collective {len(_RECORDER.calls)}: rank {number}, {theirs.words()}: {their_fault}")
+            raise ClusterError(f"collective {number}: rank {other}, {theirs.words()}: {their_fault}")
         if not call.agrees(theirs):
             raise ClusterError(
-                f"collective {len(_RECORDER.calls)} differs between ranks: rank {rank()} calls {call.words()}, "
-                f"rank {number} calls {theirs.words()}"
+                f"collective {number} differs between ranks: rank {rank()} calls {call.words()}, "
+                f"rank {other} calls {theirs.words()}"
             )
 
 

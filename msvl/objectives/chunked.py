@@ -8,7 +8,6 @@ b own images, G all reports, C channels, r rows of a block.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -16,12 +15,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import logsigmoid
 
-from msvl.objectives.blocks import row_blocks
+from msvl.objectives.blocks import PairRows, row_blocks
 from msvl.objectives.contrastive import EXCLUDED
 from msvl.objectives.workspace import Workspace
-
-PairRows = Callable[[slice], Tensor]
-"""Rows of own pairs -> [r, G] bool. Own places are always among them."""
 
 
 class Rows(NamedTuple):
@@ -39,6 +35,18 @@ class Rows(NamedTuple):
     """[b] largest logit of a report that is no positive; no gradient."""
     total: Tensor
     """[b] sum of the logits that take part; no gradient."""
+
+
+class SigmoidRows(NamedTuple):
+    """Losses of own images against all reports; of the other fields, as in `Rows`, none carries a gradient."""
+
+    losses: Tensor
+    """[b] sum over reports of -log sigmoid(y (scale * cosine + bias)), y = 1 for positives, -1 elsewhere."""
+    positive: Tensor
+    """[b], without the bias, as the next ones."""
+    candidates: Tensor
+    best_other: Tensor
+    total: Tensor
 
 
 def two_way_rows(
@@ -65,8 +73,8 @@ def sigmoid_rows(
     own: Tensor,
     allowed: PairRows | None,
     positives: PairRows | None = None,
-) -> Tensor:
-    """Return [b]: per own image the sum over reports of -log sigmoid(y (scale * cosine + bias)), y = 1 for positives.
+) -> SigmoidRows:
+    """Return the losses of the logits scale * image @ text^T + bias, each pair a yes or no of its own (SigLIP), and statistics.
 
     Args:
         image: [b, C], at least fp32.
@@ -75,10 +83,9 @@ def sigmoid_rows(
         bias: [1].
         own: [b] columns of the own reports.
         allowed: Pairs that take part; None takes every pair.
-        positives: Among them; None is the own pair alone. y is -1 elsewhere.
+        positives: Among them; None is the own pair alone.
     """
-    losses: Tensor = _SigmoidRows.apply(image, text, scale, bias, own, allowed, positives)
-    return losses
+    return SigmoidRows(*_SigmoidRows.apply(image, text, scale, bias, own, allowed, positives))
 
 
 class _TwoWayRows(torch.autograd.Function):
@@ -92,33 +99,20 @@ class _TwoWayRows(torch.autograd.Function):
         allowed: PairRows | None,
         positives: PairRows | None,
     ) -> tuple[Tensor, ...]:
-        rows, positive, best_other = (image.new_empty(len(image)) for _ in range(3))
-        total = scale * (image @ text.sum(dim=0))
-        candidates = image.new_full((len(image),), float(len(text)))
+        rows = image.new_empty(len(image))
         columns = image.new_full((len(text),), EXCLUDED)
+        found = _Statistics(image, text, scale)
         workspace = Workspace(image)
         for block in row_blocks(len(image), len(text)):
             logits = _logits(image[block], text, scale, workspace)
-            if allowed is not None:
-                mask = allowed(block)
-                candidates[block] = mask.sum(dim=1).to(image.dtype)
-                total[block] -= (logits * ~mask).sum(dim=1)
-                logits.masked_fill_(~mask, EXCLUDED)
+            found.exclude(logits, block, allowed)
             rows[block] = _log_sum_exp(logits, 1, workspace)
             columns = torch.logaddexp(columns, _log_sum_exp(logits, 0, workspace))
-            if positives is None:
-                places = own[block].unsqueeze(1)
-                positive[block] = logits.gather(1, places).squeeze(1)
-                logits.scatter_(1, places, EXCLUDED)
-            else:
-                chosen = positives(block)
-                positive[block] = (logits * chosen).sum(dim=1) / chosen.sum(dim=1)
-                logits.masked_fill_(chosen, EXCLUDED)
-            best_other[block] = logits.amax(dim=1)
+            found.count(logits, block, own, positives)
         ctx.save_for_backward(image, text, scale, own, rows, columns)
         ctx.allowed, ctx.positives = allowed, positives
-        ctx.mark_non_differentiable(candidates, best_other, total)
-        return rows, columns, positive, candidates, best_other, total
+        ctx.mark_non_differentiable(found.candidates, found.best_other, found.total)
+        return rows, columns, found.positive, found.candidates, found.best_other, found.total
 
     @staticmethod
     @once_differentiable
@@ -126,7 +120,7 @@ class _TwoWayRows(torch.autograd.Function):
         ctx: Any, row_gradient: Tensor, column_gradient: Tensor, positive_gradient: Tensor, *_: Tensor
     ) -> tuple[Tensor | None, ...]:
         image, text, scale, own, rows, columns = ctx.saved_tensors
-        image_gradient, text_gradient, scale_gradient = _gradients_of(image, text, scale)
+        gradients = _Gradients(image, text, scale)
         workspace = Workspace(image)
         for block in row_blocks(len(image), len(text)):
             logits = _logits(image[block], text, scale, workspace)
@@ -141,11 +135,8 @@ class _TwoWayRows(torch.autograd.Function):
             else:
                 chosen = ctx.positives(block)
                 gradient.addcmul_(chosen.to(gradient.dtype), pull / chosen.sum(dim=1, keepdim=True))
-            # The gradient of the unscaled product, times the scale at the end.
-            torch.mm(gradient, text, out=image_gradient[block])
-            scale_gradient += (image_gradient[block] * image[block]).sum()
-            text_gradient.addmm_(gradient.T, image[block])
-        return image_gradient.mul_(scale), text_gradient.mul_(scale), scale_gradient, None, None, None
+            gradients.add(gradient, block)
+        return *gradients.scaled(), None, None, None
 
 
 class _SigmoidRows(torch.autograd.Function):
@@ -159,40 +150,87 @@ class _SigmoidRows(torch.autograd.Function):
         own: Tensor,
         allowed: PairRows | None,
         positives: PairRows | None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, ...]:
         losses = image.new_empty(len(image))
+        found = _Statistics(image, text, scale)
+        workspace = Workspace(image)
         for block in row_blocks(len(image), len(text)):
-            logits = scale * (image[block] @ text.T) + bias
+            logits = _logits(image[block], text, scale, workspace)
+            found.exclude(logits, block, allowed)  # a logit of EXCLUDED costs nothing and has no slope
             signs = _signs(own, positives, block, like=logits)
-            mask = None if allowed is None else allowed(block)
-            found = -logsigmoid(signs * logits)
-            losses[block] = (found if mask is None else found * mask).sum(dim=1)
+            losses[block] = -logsigmoid(signs.mul_(logits + bias)).sum(dim=1)
+            found.count(logits, block, own, positives)
         ctx.save_for_backward(image, text, scale, bias, own)
         ctx.allowed, ctx.positives = allowed, positives
-        return losses
+        ctx.mark_non_differentiable(found.positive, found.candidates, found.best_other, found.total)
+        return losses, found.positive, found.candidates, found.best_other, found.total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, incoming: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         image, text, scale, bias, own = ctx.saved_tensors
-        image_gradient, text_gradient, scale_gradient = _gradients_of(image, text, scale)
+        gradients = _Gradients(image, text, scale)
         bias_gradient = torch.zeros_like(bias)
+        workspace = Workspace(image)
         for block in row_blocks(len(image), len(text)):
-            logits = scale * (image[block] @ text.T) + bias
-            signs = _signs(own, ctx.positives, block, like=logits)
-            gradient = -signs * torch.sigmoid(-signs * logits) * incoming[block].unsqueeze(1)
+            logits = _logits(image[block], text, scale, workspace)
             if ctx.allowed is not None:
-                gradient = gradient * ctx.allowed(block)
+                logits.masked_fill_(~ctx.allowed(block), EXCLUDED)
+            signs = _signs(own, ctx.positives, block, like=logits)
+            slopes = torch.sigmoid_(logits.add_(bias).mul_(signs).neg_())
+            gradient = slopes.mul_(signs).mul_(-incoming[block].unsqueeze(1))
             bias_gradient += gradient.sum()
-            torch.mm(gradient, text, out=image_gradient[block])
-            scale_gradient += (image_gradient[block] * image[block]).sum()
-            text_gradient.addmm_(gradient.T, image[block])
-        return image_gradient.mul_(scale), text_gradient.mul_(scale), scale_gradient, bias_gradient, None, None, None
+            gradients.add(gradient, block)
+        return *gradients.scaled(), bias_gradient, None, None, None
 
 
-def _gradients_of(image: Tensor, text: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return where gradients go: the first is written block by block, the others are added to."""
-    return torch.empty_like(image), torch.zeros_like(text), torch.zeros_like(scale)
+class _Statistics:
+    """What is told of own images' logits beside the loss, block by block; fields as in `Rows`."""
+
+    def __init__(self, image: Tensor, text: Tensor, scale: Tensor) -> None:
+        self.positive, self.best_other = (image.new_empty(len(image)) for _ in range(2))
+        self.candidates = image.new_full((len(image),), float(len(text)))
+        self.total = scale * (image @ text.sum(dim=0))
+
+    def exclude(self, logits: Tensor, block: slice, allowed: PairRows | None) -> None:
+        """Put EXCLUDED into the block [r, G] where a pair takes no part."""
+        if allowed is None:
+            return
+        mask = allowed(block)
+        self.candidates[block] = mask.sum(dim=1).to(logits.dtype)
+        self.total[block] -= (logits * ~mask).sum(dim=1)
+        logits.masked_fill_(~mask, EXCLUDED)
+
+    def count(self, logits: Tensor, block: slice, own: Tensor, positives: PairRows | None) -> None:
+        """Tell positives from others; EXCLUDED stands at the positives afterwards."""
+        if positives is None:
+            places = own[block].unsqueeze(1)
+            self.positive[block] = logits.gather(1, places).squeeze(1)
+            logits.scatter_(1, places, EXCLUDED)
+        else:
+            chosen = positives(block)
+            self.positive[block] = (logits * chosen).sum(dim=1) / chosen.sum(dim=1)
+            logits.masked_fill_(chosen, EXCLUDED)
+        self.best_other[block] = logits.amax(dim=1)
+
+
+class _Gradients:
+    """Of what the logits are made of; those of the embeddings are of the unscaled product, times the scale at the end."""
+
+    def __init__(self, image: Tensor, text: Tensor, scale: Tensor) -> None:
+        self._image, self._text, self._scale = image, text, scale
+        self._by_image, self._by_text, self._by_scale = map(torch.zeros_like, (image, text, scale))
+
+    def add(self, gradient: Tensor, block: slice) -> None:
+        """Add what the gradient [r, G] of a block of logits asks for."""
+        image, own = self._image[block], self._by_image[block]
+        torch.mm(gradient, self._text, out=own)
+        self._by_scale += (own * image).sum()
+        self._by_text.addmm_(gradient.T, image)
+
+    def scaled(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return them: image [b, C], text [G, C], scale [1]."""
+        return self._by_image.mul_(self._scale), self._by_text.mul_(self._scale), self._by_scale
 
 
 def _logits(image: Tensor, text: Tensor, scale: Tensor, workspace: Workspace) -> Tensor:

@@ -2,6 +2,9 @@
 
 Rank r holds the rows of its own b images against all G reports. The image side is a softmax over a row, local to the
 rank; the report side a softmax over a column, whose log-sum-exp is combined across ranks.
+
+b own images, G all reports. In all functions `logits` is [b, G], `own` [b] the columns of the own reports, and `allowed`
+[b, G] bool says which pairs take part; None is all.
 """
 
 from __future__ import annotations
@@ -52,22 +55,22 @@ def over_all_images(columns: Tensor) -> Tensor:
 
 
 def chance_loss(allowed: Tensor | None, logits: Tensor) -> Tensor:
-    """Return the one-way loss of embeddings that tell nothing apart: the mean log number of candidates."""
+    """Return the one-way loss of embeddings that tell nothing apart, a scalar: the mean over rows of log candidates."""
     candidates = torch.ones_like(logits, dtype=torch.bool) if allowed is None else allowed
     return candidates.sum(dim=1).to(logits.dtype).log().mean()
 
 
 def retrieval_accuracy(logits: Tensor, own: Tensor, allowed: Tensor | None) -> Tensor:
-    """Return the share of rows whose largest admissible logit is their own column."""
+    """Return the share of rows whose largest admissible logit is their own column, a scalar in 0 ... 1."""
     masked = logits if allowed is None else logits.masked_fill(~allowed, EXCLUDED)
     return (masked.argmax(dim=1) == own).to(logits.dtype).mean()
 
 
 def similarity_metrics(logits: Tensor, own: Tensor, allowed: Tensor | None, *, name: str) -> dict[str, Tensor]:
-    """Collective. Return what tells whether a two-way contrast learns.
+    """Collective. Return what tells whether a two-way contrast learns: scalars without gradient, by name.
 
-    In-batch retrieval accuracy (image to report), the loss of both directions at chance, and the mean logits of
-    positives and of negatives.
+    NAME_accuracy: in-batch retrieval, image to report; NAME_chance: the loss of both directions at chance; NAME_positive and
+    NAME_negative: the mean logits of own pairs and of the others that take part.
     """
     with torch.no_grad():
         positive = logits.gather(1, own.unsqueeze(1)).squeeze(1)

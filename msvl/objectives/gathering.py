@@ -5,7 +5,6 @@ b pairs of this rank, G = W * b pairs of all ranks, S sentence capacity, C chann
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,11 +14,8 @@ from msvl.collectives.gather import gather, gather_constant
 from msvl.collectives.world import rank
 from msvl.data.batch import SampleIds
 from msvl.models.outputs import Embeddings
-from msvl.objectives.blocks import row_blocks
+from msvl.objectives.blocks import PairRows, row_blocks
 from msvl.objectives.precision import full_precision
-
-PairRows = Callable[..., Tensor]
-"""Rows of own pairs (a slice; all by default) -> [r, G] bool."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +38,12 @@ class Gathered:
     """Of this rank's samples: each [b]."""
 
     def allowed(self, rows: slice = slice(None)) -> Tensor:
-        """Return [r, G] bool for these own pairs: pairs of different text, study and patient, and each pair's own place."""
-        return distinct_pairs(self.own_ids, self.ids, self.own, rows)
+        """Return [r, G] bool for these own pairs: False where another sample shares report text, text read, study or patient."""
+        own = self.own[rows]
+        same = torch.zeros(len(own), len(self.ids.sample), dtype=torch.bool, device=own.device)
+        for name in ("text", "read", "study", "patient"):
+            same |= getattr(self.own_ids, name)[rows].unsqueeze(1) == getattr(self.ids, name)
+        return (~same).scatter_(1, own.unsqueeze(1), True)
 
     def reading_the_same(self, rows: slice = slice(None)) -> Tensor:
         """Return [r, G] bool for these own pairs: pairs that read the same text, each pair's own place among them."""
@@ -90,11 +90,3 @@ def gather_embeddings(embeddings: Embeddings, ids: SampleIds, *, sentences: bool
         own=own,
         own_ids=ids,
     )
-
-
-def distinct_pairs(ids: SampleIds, all_ids: SampleIds, own: Tensor, rows: slice = slice(None)) -> Tensor:
-    """Return [r, G] bool: False where another sample shares the report text, the text read, the study or the patient."""
-    same = torch.zeros(own[rows].shape[0], all_ids.sample.shape[0], dtype=torch.bool, device=own.device)
-    for name in ("text", "read", "study", "patient"):
-        same |= getattr(ids, name)[rows].unsqueeze(1) == getattr(all_ids, name).unsqueeze(0)
-    return (~same).scatter_(1, own[rows].unsqueeze(1), True)

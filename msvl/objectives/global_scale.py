@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from msvl.collectives.reduce import ratio_of_totals
-from msvl.objectives.chunked import Rows, sigmoid_rows, two_way_rows
+from msvl.objectives.chunked import Rows, SigmoidRows, sigmoid_rows, two_way_rows
 from msvl.objectives.config import GlobalScaleConfig
 from msvl.objectives.contrastive import over_all_images
-from msvl.objectives.gathering import Gathered
 from msvl.objectives.precision import full_precision
 from msvl.objectives.scale import LogitScale, ScaleOutput, StepContext
 
@@ -29,32 +28,27 @@ class GlobalScale(nn.Module):
 
     def forward(self, context: StepContext) -> ScaleOutput:
         """Collective. Return the loss of own images against all reports and of own reports against all images."""
-        gathered, image = context.gathered, full_precision(context.embeddings.image)
-        scale = self.scale()
+        gathered, image, scale = context.gathered, full_precision(context.embeddings.image), self.scale()
+        pairs = gathered.taking_part(self._duplicates)
         if self.bias is not None:
-            return self._sigmoid(image, gathered, scale, full_precision(self.bias))
-        found = two_way_rows(image, gathered.text, scale, gathered.own, *gathered.taking_part(self._duplicates))
+            bias = full_precision(self.bias)
+            told = sigmoid_rows(image, gathered.text, scale, bias, gathered.own, *pairs)
+            metrics = _metrics(told, scale) | {"global_logit_bias": bias.detach().squeeze()}
+            return ScaleOutput(loss=told.losses.mean(), metrics=metrics)
+        found = two_way_rows(image, gathered.text, scale, gathered.own, *pairs)
         columns = over_all_images(found.columns)
         loss = (found.rows - found.positive).mean() + (columns - found.positive).mean()
-        return ScaleOutput(loss=loss, metrics=_metrics(found, scale))
-
-    def _sigmoid(self, image: Tensor, gathered: Gathered, scale: Tensor, bias: Tensor) -> ScaleOutput:
-        pairs = gathered.taking_part(self._duplicates)
-        loss = sigmoid_rows(image, gathered.text, scale, bias, gathered.own, *pairs).mean()
-        with torch.no_grad():
-            found = two_way_rows(image, gathered.text, scale, gathered.own, *pairs)
-        metrics = _metrics(found, scale)
-        del metrics["global_chance"]  # of the softmax
-        return ScaleOutput(loss=loss, metrics=metrics | {"global_logit_bias": bias.detach().squeeze()})
+        return ScaleOutput(
+            loss=loss, metrics=_metrics(found, scale) | {"global_chance": 2 * found.candidates.log().mean()}
+        )
 
 
-def _metrics(found: Rows, scale: Tensor) -> dict[str, Tensor]:
-    """Collective. Return in-batch accuracy, the loss at chance, and the mean logits of positives and of negatives."""
+def _metrics(found: Rows | SigmoidRows, scale: Tensor) -> dict[str, Tensor]:
+    """Collective. Return in-batch accuracy, and the mean logits of positives and of negatives."""
     with torch.no_grad():
         positive = found.positive
         return {
             "global_accuracy": (positive > found.best_other).to(positive.dtype).mean(),
-            "global_chance": 2 * found.candidates.log().mean(),
             "global_positive": positive.mean(),
             "global_negative": ratio_of_totals((found.total - positive).sum(), (found.candidates - 1).sum()),
             "global_logit_scale": scale.detach().squeeze(),

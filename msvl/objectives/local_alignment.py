@@ -6,7 +6,7 @@ c_n = sum_j a_nj v_j; r_n = <c_n, t_n> / (|c_n| |t_n|); Z = log sum_n exp(temp2 
 
 The published loop keeps every c_n of every pair. Two forms give the same: 'context' forms the c_n of a tile (N C
 multiplications per pair and unit); 'gram' never does, with <c_n, t_n> = sum_j a_nj s_nj and |c_n|^2 = a^T (V V^T) a (N^2).
-Nothing of a tile survives it: the backward pass computes s and a again, so memory does not grow with the number of pairs.
+Nothing of a tile survives it but its scores Z: the backward pass computes s and a again.
 
 b own images, G all reports, N patches, S unit capacity, C channels.
 """
@@ -24,6 +24,7 @@ from msvl.objectives.local_forms import (
     Images,
     Matching,
     NormaliseOver,
+    as_column,
     backward_of_context,
     backward_of_gram,
     forward,
@@ -111,7 +112,7 @@ class _MatchingScores(torch.autograd.Function):
                 if gram_gradient is not None:
                     through = backward_of_gram(found, slope, gram_gradient, options, workspace)
                 else:
-                    for contexts, inner in zip(found.weighted, slope.column("inner"), strict=True):
+                    for contexts, inner in zip(found.weighted, as_column(slope.inner), strict=True):
                         flat_gradient.addcmul_(contexts, inner)
                     through, by_context = backward_of_context(found, slope, rows, images.patches, options, workspace)
                     own.baddbmm_(found.attention.mT, by_context, beta=kept)

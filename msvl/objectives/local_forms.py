@@ -85,14 +85,14 @@ class Slopes(NamedTuple):
     norm: Tensor
     """r dL/dr = -|t| dL / d|t|."""
 
-    def column(self, name: str) -> Tensor:
-        """Return one of them as [I, R, 1]."""
-        values: Tensor = getattr(self, name)
-        return values.reshape(len(values), -1, 1)
+
+def as_column(slope: Tensor) -> Tensor:
+    """Return one of the slopes, [I, T, W], as [I, R, 1]."""
+    return slope.reshape(len(slope), -1, 1)
 
 
 def forward(images: Images, tile: Tile, options: Matching, workspace: Workspace) -> Found:
-    """Return similarities, attention and cosines of a tile."""
+    """Return similarities, attention and cosines of a tile (equations: `local_alignment.py`)."""
     (count, num_patches, channels), (reports, width) = images.patches.shape, tile.mask.shape
     rows, by_unit = (count, reports * width, num_patches), (count, reports, width, num_patches)
     similarity, attention = workspace.take("similarity", *rows), workspace.take("attention", *rows)
@@ -121,7 +121,7 @@ def forward(images: Images, tile: Tile, options: Matching, workspace: Workspace)
 
 
 def slopes(found: Found, tile: Tile, gradient: Tensor, options: Matching) -> Slopes:
-    """Return what dL/dZ [I, T] means for the parts of r."""
+    """Return what `gradient`, dL/dZ [I, T], means for the parts of r: dL/dr_n = dL/dZ temp2 softmax_n(temp2 r)."""
     by_cosine = found.unit_logits(tile, options).softmax(dim=2).mul_(options.temp2).mul_(gradient.unsqueeze(-1))
     norm = by_cosine * found.cosine
     product = (found.context_square.sqrt() * tile.norms).clamp_(min=EPSILON)
@@ -131,8 +131,8 @@ def slopes(found: Found, tile: Tile, gradient: Tensor, options: Matching) -> Slo
 def backward_of_gram(
     found: Found, slope: Slopes, gram_gradient: Tensor, options: Matching, workspace: Workspace
 ) -> Tensor:
-    """Return dL/ds [I, R, N]; add to what G hands on to the patches."""
-    attention, inner, square = found.attention, slope.column("inner"), slope.column("square")
+    """Return dL/ds [I, R, N]; add 2 dL/dG to `gram_gradient` [I, N, N], which times V is what G hands on to the patches."""
+    attention, inner, square = found.attention, as_column(slope.inner), as_column(slope.square)
     product = torch.mul(attention, square, out=workspace.take("product", *attention.shape))
     # Twice dL/dG = dL/d|c|^2 a a^T, for both patches in G = V V^T; `square` has the 2.
     gram_gradient.baddbmm_(product.mT, attention)
@@ -144,10 +144,18 @@ def backward_of_gram(
 def backward_of_context(
     found: Found, slope: Slopes, units: Tensor, patches: Tensor, options: Matching, workspace: Workspace
 ) -> tuple[Tensor, Tensor]:
-    """Return the part of dL/ds [I, R, N] that goes through the attention, and dL/dc [I, R, C] for what goes through c."""
-    inner = slope.column("inner")
+    """Return the part of dL/ds [I, R, N] that goes through the attention, and dL/dc [I, R, C] for what goes through c.
+
+    Args:
+        found: Of the forward pass; its similarity is overwritten.
+        slope: Of r.
+        units: [I, R, C].
+        patches: [I, N, C].
+        options: Temperatures.
+        workspace: Where "product" becomes dL/dc.
+    """
     by_context = workspace.take("product", *found.weighted.shape)
-    torch.mul(found.weighted, slope.column("square"), out=by_context).addcmul_(units, inner)
+    torch.mul(found.weighted, as_column(slope.square), out=by_context).addcmul_(units, as_column(slope.inner))
     through = torch.baddbmm(found.similarity, by_context, patches.mT, beta=0, alpha=options.temp1, out=found.similarity)
     return _through_shares(through.mul_(found.attention), found, options, out=through), by_context
 

@@ -43,7 +43,7 @@ class Tile(NamedTuple):
 
 
 def length(vectors: Tensor) -> Tensor:
-    """Return the norms over the last axis; the gradient at a zero vector (a padded place) is 0 instead of NaN."""
+    """Return the norms over the last axis, [..., C] -> [...]; the gradient at a zero vector (a padded place) is 0 instead of NaN."""
     return vectors.square().sum(dim=-1).clamp(min=EPSILON**2).sqrt()
 
 
@@ -88,7 +88,13 @@ def cut_by_length(units: Tensor, mask: Tensor, *, places: int, reports: int | No
 
 
 def image_blocks(images: int, tiles: list[Tile], *, num_patches: int) -> Iterator[slice]:
-    """Yield blocks of images: one, or more where few similarities belong to each."""
+    """Yield blocks of so many images: one, or more where few similarities belong to each.
+
+    Args:
+        images: b.
+        tiles: Of all reports.
+        num_patches: N.
+    """
     largest = max(tile.mask.numel() for tile in tiles) * num_patches
     size = max(1, tile_elements(tiles[0].mask.device) // largest)
     for start in range(0, images, size):

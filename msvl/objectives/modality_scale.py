@@ -51,7 +51,7 @@ class ModalityScale(nn.Module):
 
     def _cross_sample(self, context: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
         gathered, embeddings = context.gathered, context.embeddings
-        allowed = gathered.allowed if self._config.duplicates == "exclude" else None
+        pairs = gathered.taking_part(self._config.duplicates)
         if embeddings.masked_image is None or embeddings.masked_text is None:
             raise ValueError("the cross-sample term needs the embeddings of the masked pair")
         loss = full_precision(embeddings.masked_image).new_zeros(())
@@ -60,7 +60,7 @@ class ModalityScale(nn.Module):
             ("image", embeddings.masked_image, gathered.image, self.image_scale()),
             ("text", embeddings.masked_text, gathered.text, self.text_scale()),
         ):
-            found = two_way_rows(full_precision(masked), whole, logit_scale, gathered.own, allowed)
+            found = two_way_rows(full_precision(masked), whole, logit_scale, gathered.own, *pairs)
             one_way = (found.rows - found.positive).mean()
             loss = loss + one_way
             hit = found.positive > found.best_other

@@ -16,7 +16,7 @@ DIFFERENTIABLE_SUMS = ("error", "token_loss")
 
 
 def differentiable(embeddings: Embeddings) -> dict[str, Tensor]:
-    """Return what carries gradients of summarised embeddings, by name."""
+    """Return what carries gradients of summarised embeddings, by name; shapes as in `Embeddings` and `ReconstructionSums`."""
     found = {name: getattr(embeddings, name) for name in DIFFERENTIABLE}
     sums = embeddings.reconstruction
     if sums is not None:

@@ -1,4 +1,7 @@
-"""In which precision losses are computed: never below fp32, whatever the encoders use."""
+"""In which precision losses are computed: never below fp32, whatever the encoders use.
+
+The matching head of the instance scale alone is a network with weights, and runs in their type.
+"""
 
 from __future__ import annotations
 

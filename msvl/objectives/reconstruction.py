@@ -38,7 +38,11 @@ class ReconstructionSums:
 
 
 def summarise(reconstruction: Reconstruction) -> ReconstructionSums:
-    """Return the sums of one micro-batch (m = 1)."""
+    """Return the sums of one micro-batch (m = 1).
+
+    The error is the mean over [b, M, D] of (prediction - target)^2; the token loss the sum over used places of
+    -log softmax(logits)_label.
+    """
     target = full_precision(reconstruction.patch_target)
     error = (full_precision(reconstruction.patch_prediction) - target).square().mean()
     logits = full_precision(rearrange(reconstruction.token_logits, "b k v -> (b k) v"))

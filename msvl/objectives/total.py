@@ -56,9 +56,14 @@ class Objectives(nn.Module):
         return "modality" in self.weights
 
     def forward(self, embeddings: Embeddings, ids: SampleIds, step: int) -> dict[str, Tensor]:
-        """Collective. Return "total", each scale's unweighted loss, and "metric/..." values.
+        """Collective. Return "total" = sum_k l_k L_k, each scale's unweighted L_k, and "metric/..." values.
 
-        Every value is local; its mean over ranks is the global value, and so is the mean of the gradients.
+        Every value is a local scalar; its mean over ranks is the global value, and so is the mean of the gradients.
+
+        Args:
+            embeddings: This rank's b pairs, in any floating-point type; losses are computed in fp32 or better.
+            ids: Of the same pairs, each [b].
+            step: Optimizer step, a key of the noise.
         """
         with without_autocast(embeddings.image.device):
             return self._losses(embeddings, ids, step)
@@ -73,10 +78,7 @@ class Objectives(nn.Module):
             losses[name] = output.loss
             metrics |= {f"metric/{key}": value for key, value in output.metrics.items()}
         weighted = [self.weights[name] * loss for name, loss in losses.items()]
-        total = weighted[0]
-        for term in weighted[1:]:
-            total = total + term
-        return {"total": total, **losses, **metrics}
+        return {"total": sum(weighted[1:], start=weighted[0]), **losses, **metrics}
 
 
 def _build(config: CustomObjectiveConfig, *, channels: int, seed: int) -> nn.Module:

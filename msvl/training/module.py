@@ -53,8 +53,5 @@ class PretrainModule(nn.Module):
         if gradients is not None:
             found = differentiable(embeddings)
             products = [(full_precision(found[name]) * full_precision(gradients[name])).sum() for name in gradients]
-            total = products[0]
-            for product in products[1:]:
-                total = total + product
-            return {"total": total}
+            return {"total": sum(products[1:], start=products[0])}
         return self.objectives(joined([embeddings, *others]) if others else embeddings, ids or batch.ids, batch.step)

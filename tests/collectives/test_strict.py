@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from msvl.collectives import strict
 from msvl.collectives.agree import barrier, from_rank_zero
 from msvl.collectives.gather import gather, gather_constant
 from msvl.collectives.reduce import mean, total
-from msvl.collectives.strict import announce, check_collectives, recorded
+from msvl.collectives.strict import announce, check_collectives, checked, recording
 from msvl.collectives.world import rank
 from msvl.config.errors import ClusterError
 from tests.helpers.ranks import run_ranks
@@ -75,10 +74,13 @@ def _sound() -> tuple[Tensor, list[str]]:
     check_collectives(True)
     try:
         local = torch.ones(2, requires_grad=True)
-        (gather(local) * (1 + rank())).sum().backward()
-        total(torch.ones(1))
+        with recording() as calls:
+            (gather(local) * (1 + rank())).sum().backward()
+            total(torch.ones(1))
+            barrier()
         barrier()
-        return local.grad, [call.operation for call in recorded()]
+        assert checked() == len(calls) + 1
+        return local.grad, [call.operation for call in calls]
     finally:
         check_collectives(False)
 
@@ -92,7 +94,8 @@ def test_what_agrees_runs_as_without_the_check() -> None:
 def test_without_a_process_group_nothing_is_announced() -> None:
     check_collectives(True)
     try:
-        announce("all_gather", torch.ones(2, 3).T)
-        assert strict.recorded() == []
+        with recording() as calls:
+            announce("all_gather", torch.ones(2, 3).T)
+        assert (calls, checked()) == ([], 0)
     finally:
         check_collectives(False)

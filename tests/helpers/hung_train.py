@@ -44,13 +44,15 @@ def install(where: str, number: int) -> None:
 
 
 def main() -> int:
-    """Install the hang of this rank, if it is this rank's turn, and train."""
-    plan = json.loads(os.environ["HANG_AT"])
-    if int(os.environ["RANK"]) == plan["rank"]:
-        from msvl.environment import prepare_environment
+    """Install the hang, which never comes where it is another rank's turn, and train.
 
-        prepare_environment()
-        install(plan["where"], plan["number"])
+    On all ranks: strict collectives compare the lines that call, and one rank's would be that of `on_call`.
+    """
+    from msvl.environment import prepare_environment
+
+    plan = json.loads(os.environ["HANG_AT"])
+    prepare_environment()
+    install(plan["where"], plan["number"] if int(os.environ["RANK"]) == plan["rank"] else 0)
     from msvl.training.cli import main as train
 
     return train(sys.argv[1:])

@@ -15,6 +15,10 @@ from msvl.monitoring.writers import read_metrics
 from tests.helpers.runs import ROOT, execute
 
 CONFIGS = sorted((ROOT / "configs" / "pretrain").glob("*.yaml"))
+WORDS = "data.report.unit=word"
+"""GLoRIA's text units in the place of sentences."""
+CASES = [pytest.param(path, (), id=path.stem) for path in CONFIGS]
+CASES += [pytest.param(path, (WORDS,), id=f"{path.stem}-words") for path in CONFIGS if path.stem == "quickstart"]
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
 
 
@@ -36,14 +40,16 @@ def published(tmp_path_factory: pytest.TempPathFactory, tiny_set: Path) -> dict[
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(("config", "more"), CASES)
 @pytest.mark.evidence("Every shipped configuration, at small size, trains and saves", how="cpu")
-def test_two_steps(config: Path, published: dict[str, str], tiny_set: Path, tmp_path: Path) -> None:
+def test_two_steps(
+    config: Path, more: tuple[str, ...], published: dict[str, str], tiny_set: Path, tmp_path: Path
+) -> None:
     words = [
         f"data.path={tiny_set}", f"run.folder={tmp_path}", "run.name=toy", "data.image_size=32", "data.workers=1",
         "train.steps=2", "train.global_batch=8", "train.log_every=1", "validation.samples=16", "wandb.enabled=false",
         "model.image.decoder.width=16", "model.image.decoder.depth=1", "model.image.decoder.heads=2", "model.channels=16",
-        "optimizer.warmup_steps=1",
+        "optimizer.warmup_steps=1", *more,
     ]  # fmt: skip
     if "weights:" in config.read_text():
         words += [f"model.{tower}.weights={folder}" for tower, folder in published.items()]
@@ -51,9 +57,9 @@ def test_two_steps(config: Path, published: dict[str, str], tiny_set: Path, tmp_
         words += ["model.image.width=64", "model.image.depth=1", "model.image.heads=2"]
     done = execute([sys.executable, "-m", "msvl.train", "--config", str(config), *words])
     assert done.code == 0, done.output[-3000:]
-    losses = [
-        record["loss/total"] for record in read_metrics(tmp_path / "toy" / "metrics.jsonl") if "loss/total" in record
-    ]
-    assert len(losses) == 2
-    assert all(0 < loss < 100 for loss in losses)
+    steps = [record for record in read_metrics(tmp_path / "toy" / "metrics.jsonl") if "loss/total" in record]
+    assert len(steps) == 2
+    assert all(0 < step["loss/total"] < 100 for step in steps)
+    # A report of the phantom has more words than any has sentences.
+    assert (max(step["train/sentences_per_report"] for step in steps) > 12) == (WORDS in more)
     assert (tmp_path / "toy" / "checkpoints" / "step-00000002" / "model" / "model.safetensors").is_file()

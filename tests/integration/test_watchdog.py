@@ -11,8 +11,7 @@ import pytest
 from msvl.config.exit_codes import EXIT_FILE, REQUEUE
 from tests.helpers.runs import Finished, launch, losses, orphans, tiny_config
 
-WATCH = {"watchdog_minutes": 0.25, "check_collectives": False, "steps": 8, "save_every": 2}
-"""Unchecked collectives: the check itself would be what a rank waits in, and the page shall name the collective."""
+WATCH = {"watchdog_minutes": 0.25, "steps": 8, "save_every": 2}
 
 
 def hang(tiny_set: Path, folder: Path, where: str, number: int, *words: str) -> tuple[Finished, str]:

@@ -69,7 +69,7 @@ def test_sigmoid_rows_are_those_of_the_matrix(block_rows: int, masked: bool) -> 
     bias = torch.tensor([-1.5], dtype=torch.float64, requires_grad=True)
     weights = torch.arange(1.0, OWN + 1, dtype=torch.float64)
     found = sigmoid_rows(image, text, scale, bias, own, (lambda rows: allowed[rows]) if masked else None)
-    (found * weights).sum().backward()
+    (found.losses * weights).sum().backward()
 
     plain = [leaf.detach().clone().requires_grad_() for leaf in (image, text, scale, bias)]
     logits = plain[2] * plain[0] @ plain[1].T + plain[3]
@@ -77,7 +77,11 @@ def test_sigmoid_rows_are_those_of_the_matrix(block_rows: int, masked: bool) -> 
     signs = signs.scatter(1, own.unsqueeze(1), 1.0)
     expected = (-logsigmoid(signs * logits) * allowed).sum(dim=1)
     (expected * weights).sum().backward()
-    assert close(found, expected)
+    assert close(found.losses, expected)
+    told = two_way_rows(image, text, scale, own, (lambda rows: allowed[rows]) if masked else None)
+    for name in ("positive", "candidates", "best_other", "total"):
+        assert torch.equal(getattr(found, name), getattr(told, name)), name
+        assert not getattr(found, name).requires_grad
     for leaf, other in zip((image, text, scale, bias), plain, strict=True):
         assert close(leaf.grad, other.grad)
 

@@ -37,6 +37,7 @@ SCALES: dict[str, dict[str, Any]] = {
     "duplicates_kept": {
         "global": {"weight": 1, "duplicates": "keep"},
         "local": {"weight": 1, "duplicates": "keep"},
+        "instance": {"weight": 1, "duplicates": "keep"},
         "modality": {"weight": 1, "cross_sample_weight": 0.3, "duplicates": "keep"},
     },
     "all_four": {

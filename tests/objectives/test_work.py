@@ -13,7 +13,12 @@ from msvl.objectives.local_alignment import cheaper_form
 @pytest.mark.parametrize("world", [2, 8])
 @pytest.mark.parametrize(("image_size", "form"), [(28, "gram"), (84, "context")])
 @pytest.mark.parametrize(
-    "overrides", [(), ("objectives.instance.width=10", "objectives.modality.cross_sample_weight=0")]
+    "overrides",
+    [
+        (),
+        ("objectives.global.loss=sigmoid", "objectives.global.duplicates=positive"),
+        ("objectives.instance.width=10", "objectives.modality.cross_sample_weight=0"),
+    ],
 )
 def test_work_of_the_losses_is_that_of_the_formulas(
     world: int, image_size: int, form: str, overrides: tuple[str, ...]

@@ -104,7 +104,7 @@ def _exact(arguments: argparse.Namespace, config: PretrainConfig, rank: Launched
     """Collective. Rank 0 measures the references before the ranks meet, and compares each case with them."""
     import torch
 
-    from msvl.collectives.strict import check_collectives, recorded
+    from msvl.collectives.strict import check_collectives, checked
     from msvl.training.acceptance.exact import (
         PRECISIONS,
         judge_case,
@@ -122,7 +122,7 @@ def _exact(arguments: argparse.Namespace, config: PretrainConfig, rank: Launched
             case_config = with_case(config, stage, precision, pairs)
             check_collectives(True)
             many = measure_case(case_config, pairs, rank.world_size, arguments.broken)
-            collectives += len(recorded())
+            collectives += checked()
             check_collectives(False)
             if rank.rank == 0:  # written after each case: what was found before a hang is not lost with it
                 case = judge_case(case_config, many, rank.world_size, references)

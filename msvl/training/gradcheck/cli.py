@@ -5,12 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from msvl.training.gradcheck.sizes import CONFIG_PAIRS, LOSS_PAIRS, shrink
+
+if TYPE_CHECKING:  # torch is not loaded for a mistake of typing
+    from msvl.training.gradcheck.compare import Measured, Verdict
+
 MISTAKE_NAMES = ("detached-gather", "rank-local-negatives", "unscaled")
+ASKED = ("config", "overrides", "shrink", "broken", "loss", "option", "pairs")
+"""Of the command line, stored with the result: a check of a small model is not one of the whole."""
 
 
 def add_parsers(groups: Any) -> None:
@@ -26,7 +34,7 @@ def add_parsers(groups: Any) -> None:
     parser.add_argument("config", nargs="?", help="YAML file, see configs/pretrain/")
     parser.add_argument("--ranks", type=int, default=4, help="processes (default: %(default)s)")
     parser.add_argument("--shrink", action="store_true", help="make the model small; the objectives stay as they are")
-    parser.add_argument("--pairs", type=int, help="pairs per rank (default: 2; of --loss: 4)")
+    parser.add_argument("--pairs", type=int, help=f"pairs per rank (default: {CONFIG_PAIRS}; of --loss: {LOSS_PAIRS})")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="relative, fp32 (default: %(default)s)")
     parser.add_argument(
         "--break", dest="broken", choices=MISTAKE_NAMES, help="make a popular mistake, and see it found"
@@ -61,8 +69,11 @@ def run(arguments: argparse.Namespace) -> int:
     _check_companions(arguments)
     if arguments.out is not None and not arguments.out.parent.is_dir():
         raise ConfigError(f"--out {arguments.out}: there is no folder {arguments.out.parent}")
+    if arguments.pairs is None:
+        arguments.pairs = LOSS_PAIRS if arguments.loss else CONFIG_PAIRS
     verdict, out = _foreign(arguments) if arguments.loss else _own(arguments)
-    text = json.dumps(verdict.as_json(), indent=1, allow_nan=False) + "\n"
+    asked = {name: getattr(arguments, name) for name in ASKED}
+    text = json.dumps({"asked": asked} | verdict.as_json(), indent=1, allow_nan=False) + "\n"
     table = verdict.table() + "\n\n" + "\n".join(verdict.sentences()) + "\n"
     sys.stdout.write(text if arguments.json else table)
     if out is not None:
@@ -89,43 +100,50 @@ def _check_companions(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"--option {word}: expected NAME=VALUE")
 
 
-def _own(arguments: argparse.Namespace) -> tuple[Any, Path | None]:
+def _own(arguments: argparse.Namespace) -> tuple[Verdict, Path | None]:
     from msvl.config.load import load_config
     from msvl.config.private import private_folder
     from msvl.training.config import PretrainConfig
-    from msvl.training.gradcheck.compare import compare
-    from msvl.training.gradcheck.own import PAIRS_PER_RANK, measure, parameter_groups
-    from msvl.training.gradcheck.processes import run_processes
-    from msvl.training.gradcheck.sizes import shrink
+    from msvl.training.gradcheck.own import measure, parameter_groups
 
     config = load_config(arguments.config, arguments.overrides, PretrainConfig)
     tree = config.model_dump(mode="json", by_alias=True)
     tree = shrink(tree) if arguments.shrink else tree
-    pairs = arguments.ranks * (arguments.pairs or PAIRS_PER_RANK)
-    one = run_processes(1, measure, tree, pairs, None)[0]
-    many = run_processes(arguments.ranks, measure, tree, pairs, arguments.broken)[0]
-    groups = parameter_groups(list(next(iter(one.gradients.values()))))
-    out = arguments.out
-    if out is None:
-        folder = Path(config.run.folder) / config.run.name
-        private_folder(folder)
-        out = folder / (f"gradcheck-{arguments.broken}.json" if arguments.broken else "gradcheck.json")
-    return compare(one, many, ranks=arguments.ranks, tolerance=arguments.tolerance, groups=groups), out
+    verdict = _compared(arguments, parameter_groups, measure, tree, arguments.ranks * arguments.pairs, arguments.broken)
+    if arguments.out is not None:
+        return verdict, arguments.out
+    folder = Path(config.run.folder) / config.run.name
+    private_folder(folder)
+    return verdict, folder / (f"gradcheck-{arguments.broken}.json" if arguments.broken else "gradcheck.json")
 
 
-def _foreign(arguments: argparse.Namespace) -> tuple[Any, Path | None]:
+def _foreign(arguments: argparse.Namespace) -> tuple[Verdict, Path | None]:
     from msvl.config.imports import load_class
-    from msvl.training.gradcheck.compare import compare
-    from msvl.training.gradcheck.foreign import PAIRS_PER_RANK, foreign_groups, measure_foreign
-    from msvl.training.gradcheck.processes import run_processes
+    from msvl.training.gradcheck.foreign import foreign_groups, measure_foreign
 
     load_class(arguments.loss, where="--loss")
     options = {}
     for word in arguments.option:
         name, _, value = word.partition("=")
         options[name] = yaml.safe_load(value)
-    pairs = arguments.ranks * (arguments.pairs or PAIRS_PER_RANK)
-    one = run_processes(1, measure_foreign, arguments.loss, options, pairs)[0]
-    many = run_processes(arguments.ranks, measure_foreign, arguments.loss, options, pairs)[0]
-    groups = foreign_groups(list(one.gradients["loss"]))
-    return compare(one, many, ranks=arguments.ranks, tolerance=arguments.tolerance, groups=groups), arguments.out
+    pairs = arguments.ranks * arguments.pairs
+    return _compared(arguments, foreign_groups, measure_foreign, arguments.loss, options, pairs), arguments.out
+
+
+def _compared(
+    arguments: argparse.Namespace,
+    groups_of: Callable[[list[str]], dict[str, str]],
+    measure: Callable[..., Measured],
+    *words: Any,
+) -> Verdict:
+    """Measure on one process and on N ranks, saying so, and compare."""
+    from msvl.training.gradcheck.compare import compare
+    from msvl.training.gradcheck.processes import run_processes
+
+    found = []
+    for world in (1, arguments.ranks):
+        sys.stderr.write(f"msvl gradcheck: measuring on {world} {'process' if world == 1 else 'ranks'}\n")
+        found.append(run_processes(world, measure, *words)[0])
+    one, many = found
+    groups = groups_of(list(next(iter(one.gradients.values()))))
+    return compare(one, many, ranks=arguments.ranks, tolerance=arguments.tolerance, groups=groups)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from math import isfinite
+from math import inf, isfinite, isinf, isnan
 from typing import Any
 
 import torch
 from torch import Tensor
 
 EXACT_DIRECTION = 0.99999
+
+
+def gradient_of(leaf: Tensor) -> Tensor:
+    """Return a copy of a leaf's gradient, zero where it has none."""
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.detach().clone()
 
 
 @dataclass(frozen=True)
@@ -35,15 +40,31 @@ class Line:
     cosine: float
     right: bool
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it points in another direction than the true one, or there is none to follow."""
+        return not self.cosine > EXACT_DIRECTION
+
     def words(self) -> str:
         """Say it."""
         if self.right:
             return f"{self.group} gradients are exact"
-        if self.cosine > EXACT_DIRECTION:
-            return f"{self.group} gradients x {self.ratio:.2f}"
+        if isinf(self.ratio):
+            return f"{self.group} gradients are not zero, as they are on one process"
+        if not isfinite(self.ratio):
+            return f"{self.group} gradients are not finite"
+        if not self.elsewhere:
+            return f"{self.group} gradients x {factor(self.ratio)}"
         return (
-            f"{self.group} gradients point elsewhere (cosine {self.cosine:.2f}, x {self.ratio:.2f} along the true one)"
+            f"{self.group} gradients point elsewhere "
+            f"(cosine {factor(self.cosine)}, x {factor(self.ratio)} along the true one)"
         )
+
+
+def factor(value: float) -> str:
+    """Return a ratio in two decimals, or in as many as tell it from 1."""
+    short = f"{value:.2f}"
+    return f"{value:.6f}" if short == "1.00" else short
 
 
 @dataclass(frozen=True)
@@ -77,28 +98,24 @@ class Verdict:
             if wrong:
                 said = ", ".join(line.words() for line in lines)
                 found.append(f"{loss}: {said}")
-                if len({round(line.ratio, 2) for line in lines}) > 1 or any(
-                    line.cosine <= EXACT_DIRECTION for line in wrong
-                ):
-                    found.append(f"{loss}: the mix with other losses changes with the number of GPUs")
-                elif len({round(line.ratio, 2) for line in lines}) == 1:
-                    found.append(
-                        f"{loss}: all by one factor, which Adam hides as long as no other loss is added and nothing is clipped"
-                    )
+                found += [f"{loss}: {said}" for said in _meaning(lines, wrong)]
         return found or [f"{self.ranks} ranks give the losses and gradients of one process"]
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values."""
         plain = asdict(self)
-        for line in plain["lines"]:  # JSON knows no infinity: a gradient where the true one is zero
-            line |= {name: line[name] if isfinite(line[name]) else None for name in ("ratio", "difference", "cosine")}
+        # JSON knows no infinity (a gradient where the true one is zero) and no NaN.
+        plain["values"] = {name: [_plain(value) for value in pair] for name, pair in self.values.items()}
+        for line in plain["lines"]:
+            line |= {name: _plain(line[name]) for name in ("ratio", "difference", "cosine")}
         return plain | {"right": self.right, "sentences": self.sentences()}
 
     def table(self) -> str:
         """Return it for a terminal."""
         rows = [("loss", "parameters", "ratio", "difference", "")]
         for loss, (one, many) in self.values.items():
-            rows.append((loss, "(value)", f"{many / one if one else 1:.6f}", f"{abs(many - one) / (abs(one) or 1):.1e}",
+            ratio = many / one if one else (1.0 if many == one else inf)
+            rows.append((loss, "(value)", f"{ratio:.6f}", f"{abs(many - one) / (abs(one) or 1):.1e}",
                          "" if self.value_right(loss) else "WRONG"))  # fmt: skip
             rows += [
                 ("", line.group, f"{line.ratio:.6f}", f"{line.difference:.1e}", "" if line.right else "WRONG")
@@ -109,6 +126,20 @@ class Verdict:
         return "\n".join(
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
         )
+
+
+def _meaning(lines: list[Line], wrong: list[Line]) -> list[str]:
+    """Return what one loss's wrong gradients do to a training, in words."""
+    if any(isnan(line.ratio) for line in wrong):
+        return []
+    factors = {factor(line.ratio) for line in lines if isfinite(line.ratio)}
+    if len(factors) > 1 or any(line.elsewhere for line in wrong):
+        return ["the mix with other losses changes with the number of GPUs"]
+    return ["all by one factor, which Adam hides as long as no other loss is added and nothing is clipped"]
+
+
+def _plain(value: float) -> float | None:
+    return value if isfinite(value) else None
 
 
 def compare(
@@ -126,7 +157,8 @@ def compare(
     """
     lines = []
     for loss, gradients in one.gradients.items():
-        whole = torch.cat([gradient.flatten().double() for gradient in gradients.values()]).norm().item()
+        flat = torch.cat([gradient.flatten().double() for gradient in gradients.values()])
+        whole = flat.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).norm().item()
         for group in dict.fromkeys(groups.values()):
             names = [name for name in gradients if groups[name] == group]
             true = torch.cat([gradients[name].flatten().double() for name in names])

@@ -12,9 +12,9 @@ from msvl.collectives.reduce import mean, mean_of
 from msvl.collectives.world import rank, world_size
 from msvl.config.errors import ConfigError
 from msvl.config.imports import load_class
-from msvl.training.gradcheck.compare import Measured
+from msvl.training.gradcheck.compare import Measured, gradient_of
 
-WIDTH, CHANNELS, PAIRS_PER_RANK = 12, 8, 4
+WIDTH, CHANNELS = 12, 8
 
 
 class _Pairs(nn.Module):
@@ -95,7 +95,7 @@ def measure_foreign(path: str, options: dict[str, Any], pairs: int) -> Measured:
     block = slice(rank() * pairs // world_size(), (rank() + 1) * pairs // world_size())
     value = module(image[block], text[block], torch.arange(pairs)[block])
     value.backward()
-    gradients = {name: mean(torch.zeros_like(p) if p.grad is None else p.grad) for name, p in module.named_parameters()}
+    gradients = {name: mean(gradient_of(parameter)) for name, parameter in module.named_parameters()}
     return Measured(losses=mean_of({"loss": value}), gradients={"loss": gradients})
 
 

@@ -14,11 +14,9 @@ from msvl.data.batch import Batch, SampleIds, Tokens
 from msvl.models.build import build_model
 from msvl.objectives.total import Objectives
 from msvl.training.config import PretrainConfig
-from msvl.training.gradcheck.compare import Measured
+from msvl.training.gradcheck.compare import Measured, gradient_of
 from msvl.training.gradcheck.mistakes import mistake
 from msvl.training.module import PretrainModule
-
-PAIRS_PER_RANK = 2
 
 
 class _Vocabulary:
@@ -119,8 +117,3 @@ def rows_of(batch: Batch, rows: Tensor) -> Batch:
     ids = SampleIds(*(getattr(batch.ids, name)[rows] for name in SampleIds.__dataclass_fields__))
     keys = tuple(batch.keys[row] for row in rows.tolist())
     return Batch(images=batch.images[rows], tokens=tokens, ids=ids, keys=keys, step=batch.step)
-
-
-def gradient_of(parameter: Tensor) -> Tensor:
-    """Return a copy of a parameter's gradient, zero where it has none."""
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.detach().clone()

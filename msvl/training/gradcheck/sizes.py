@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+CONFIG_PAIRS, LOSS_PAIRS = 2, 4
+"""Pairs per rank in the check of a configuration, and of `--loss`."""
 SHRUNK: dict[str, Any] = {
     "data": {"image_size": 64},
     "model": {

@@ -18,7 +18,7 @@ from msvl.objectives.config import ObjectivesConfig
 from msvl.objectives.gathering import gather_embeddings
 from msvl.objectives.scale import ScaleOutput, StepContext
 from msvl.objectives.total import Objectives
-from msvl.training.gradcheck.compare import Measured, compare
+from msvl.training.gradcheck.compare import Measured, compare, gradient_of
 from msvl.training.gradcheck.made_up import (
     DUPLICATES,
     Sizes,
@@ -86,11 +86,10 @@ def measure_objectives(tree: dict[str, Any], duplicates: str) -> Measured:
     gradients = {}
     for name, tensor in tensors.items():
         gradient = torch.zeros(sizes.pairs, *tensor.shape[1:])
-        if tensor.grad is not None:
-            gradient[rows] = tensor.grad
+        gradient[rows] = gradient_of(tensor)
         gradients[name] = mean(gradient)
     for name, parameter in objectives.named_parameters():
-        gradients[name] = mean(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
+        gradients[name] = mean(gradient_of(parameter))
     return Measured(losses=mean_of(values), gradients={"total": gradients})
 
 

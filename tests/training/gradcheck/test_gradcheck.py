@@ -24,9 +24,11 @@ def gradcheck(*words: str) -> Finished:
 def test_the_shipped_objectives_are_exact_on_four_ranks(tmp_path: Path) -> None:
     done = gradcheck(CONFIG, "--shrink", "--ranks", "4", "--out", str(tmp_path / "g.json"))
     assert done.code == 0, done.output
+    assert "measuring on 4 ranks" in done.output
     assert "4 ranks give the losses and gradients of one process" in done.output
     stored = json.loads((tmp_path / "g.json").read_text())
     assert stored["right"] is True
+    assert (stored["asked"]["config"], stored["asked"]["shrink"], stored["asked"]["pairs"]) == (CONFIG, True, 2)
     assert set(stored["values"]) == {"global", "local", "instance", "modality", "total"}
     assert {line["group"] for line in stored["lines"]} >= {"image encoder", "text encoder", "projections", "decoders"}
 
