@@ -42,7 +42,8 @@ def test_a_sweep_on_this_machine(tiny_set: Path, tmp_path: Path) -> None:  # noq
         wandb={"enabled": True},
     )
     plan = tmp_path / "plan.yaml"
-    plan.write_text(yaml.safe_dump({"cells": [{"tasks": ["retrieval"], "options": {"resamples": [0]}}]}))
+    quick = {"tasks": ["retrieval"], "options": {"resamples": [0]}}
+    plan.write_text(yaml.safe_dump({"cells": [quick, quick | {"protocol": "clean"}]}))
     sweep = tmp_path / "sweep.yaml"
     sweep.write_text(
         yaml.safe_dump(
@@ -54,10 +55,21 @@ def test_a_sweep_on_this_machine(tiny_set: Path, tmp_path: Path) -> None:  # noq
     (result,) = json.loads((tmp_path / "runs" / "of-seeds" / "summary.json").read_text())
     assert (result["state"], result["step"]) == ("done", 1)
     assert "retrieval.report_r5 (own, resamples=0, seed 0)" in result["figures"]
+    assert "retrieval.report_r5 (own, protocol=clean resamples=0, seed 0)" in result["figures"]
     assert groups(tmp_path / "runs" / "of-seeds" / "only" / "wandb") == {"of-seeds"}
     again = typed("launch.evaluate", str(tmp_path / "runs" / "of-seeds" / "only"), "--plan", str(plan), "--local")
     assert again.code == 0, again.output
-    assert "1 done, 0 failed, 0 waiting of 1 cells" in again.output
+    assert "2 done, 0 failed, 0 waiting of 2 cells" in again.output
+
+
+@pytest.mark.ranks
+def test_training_and_its_judgement_on_this_machine(tiny_set: Path, tmp_path: Path) -> None:  # noqa: F811
+    config = tiny_config(tmp_path / "c.yaml", data=tiny_set, runs=tmp_path, name="r")
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(yaml.safe_dump({"cells": [{"tasks": ["retrieval"], "options": {"resamples": [0]}}]}))
+    done = typed("launch.pretrain", str(config), "train.steps=1", "--local", "--evaluate", str(plan))
+    assert done.code == 0, done.output[-3000:]
+    assert "r: 1 of 1 cells judged" in (tmp_path / "r" / "evaluation" / "table.md").read_text()
 
 
 def test_packing_in_parts_on_this_machine(tmp_path: Path) -> None:

@@ -76,6 +76,12 @@ def test_the_tables_of_jobs_need_no_more(login: LoginNode) -> None:
     assert (login.root / "runs" / "two" / "summary.png").is_file()
 
 
+def test_the_dashboard_says_that_it_needs_another_python(login: LoginNode) -> None:
+    done = login.type("launch.dashboard", "configs/pretrain/mimic_cxr.yaml", "--dry-run")
+    assert done.returncode == 2
+    assert f"{sys.executable} lacks wandb_workspaces: type this with .venv/bin/python" in done.stderr
+
+
 def test_weights_that_a_job_would_lack_are_named_before_it_queues(login: LoginNode) -> None:
     done = login.type("launch.pretrain", "model.text.weights=team/bert")
     assert done.returncode == 2
