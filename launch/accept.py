@@ -13,11 +13,19 @@ from launch.acceptance.page import DATA, PAGE
 from launch.acceptance.places import ThisMachine
 from launch.acceptance.running import AcceptJob, Wish, accept
 from launch.attempt import TrainingJob
-from launch.cluster import Cluster, read_cluster
-from launch.command import add_cluster_options, cluster_from, run_command, say, tell_overrides_from_config
-from launch.job import Executor, build_executor, submit, test_only
-from launch.pretrain import training_resources
-from launch.snapshot import code_hash, take_snapshot
+from launch.cluster import read_cluster
+from launch.command import (
+    add_cluster_options,
+    answer,
+    cluster_from,
+    is_only_asked,
+    run_command,
+    say,
+    tell_overrides_from_config,
+)
+from launch.job import submit
+from launch.pretrain import training_executor
+from launch.snapshot import code_hash, snapshot_folder, take_snapshot
 from msvl.config.errors import ConfigError
 from msvl.config.exit_codes import ANSWER_IS_NO
 from msvl.config.load import load_config
@@ -79,14 +87,14 @@ def launch(arguments: argparse.Namespace) -> int:
     config = choose_config(arguments.config, cluster.gpus_per_node, cluster.config)
     checked = check(config, arguments.overrides, cluster.world_size)
     folder = new_folder(arguments.out)
-    if arguments.dry_run or arguments.test_only:
-        script = _executor(folder, Path.cwd(), cluster, dry_run=True).script()
-        sys.stdout.write(script if arguments.dry_run else test_only(script) + "\n")
-        return 0
+    if is_only_asked(arguments):
+        return answer(
+            arguments, training_executor(folder, snapshot_folder(Path.cwd(), folder / "code"), cluster).script()
+        )
     wish = make_wish(arguments, folder, config, checked, cluster.hub_cache)
     code = take_snapshot(Path.cwd(), folder / "code")
     training = TrainingJob(str(folder), wish.config, str(code), code_hash(code), 0, cluster)
-    job = submit(_executor(folder, code, cluster), [AcceptJob(wish, training)])[0]
+    job = submit(training_executor(folder, code, cluster), [AcceptJob(wish, training)])[0]
     say(
         f"submitted job {job.job_id}: acceptance of {cluster.nodes} nodes x {cluster.ranks} ranks\n"
         f"  look     tail -f {job.paths.stdout}\n"
@@ -159,10 +167,6 @@ def make_wish(
     form = "short" if arguments.short else "full"
     assert form in FORMS
     return Wish(str(folder), str(frozen), shown, form, arguments.minutes, arguments.broken, cache)
-
-
-def _executor(folder: Path, code: Path, cluster: Cluster, *, dry_run: bool = False) -> Executor:
-    return build_executor(folder / "slurm", code, cluster, training_resources("msvl-accept", cluster), dry_run=dry_run)
 
 
 if __name__ == "__main__":

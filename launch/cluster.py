@@ -63,7 +63,7 @@ class Cluster(Config):
     python: str = ".venv/bin/python"
     """Python of training; inside the container where there is one."""
     launch_python: str | None = None
-    """Python of the launchers, outside any container, with pydantic, pyyaml, numpy and submitit; null is `python`."""
+    """Python of the launchers, outside any container, with the packages of launch/requirements.py; null is `python`."""
     config: str = "configs/pretrain/mimic_cxr.yaml"
     """What `sbatch slurm/pretrain.sh` trains."""
     hub_cache: str | None = None

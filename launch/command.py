@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from launch.cluster import Cluster, read_cluster
+from launch.job import ask_slurm
 from msvl.config.errors import ClusterError, ConfigError, MsvlError
 from msvl.environment import prepare_environment
 
@@ -16,9 +17,10 @@ from msvl.environment import prepare_environment
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     """Add what every launcher takes."""
     parser.add_argument("--cluster", type=Path, metavar="FILE", help="another file than slurm/cluster.env")
-    parser.add_argument("--local", action="store_true", help="run on this machine, in the foreground")
-    parser.add_argument("--dry-run", action="store_true", help="print the exact sbatch script and stop")
-    parser.add_argument("--test-only", action="store_true", help="ask Slurm whether it would take the job, and stop")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--local", action="store_true", help="do the work on this machine, in the foreground")
+    how.add_argument("--dry-run", action="store_true", help="print the exact sbatch script and stop")
+    how.add_argument("--test-only", action="store_true", help="ask Slurm whether it would take the job, and stop")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
@@ -33,6 +35,17 @@ def cluster_from(arguments: argparse.Namespace, **overrides: object) -> Cluster:
             "there is no Slurm here: type this on a login node of the cluster, or add --local or --dry-run"
         )
     return cluster
+
+
+def is_only_asked(arguments: argparse.Namespace) -> bool:
+    """Return whether nothing is to be submitted: --dry-run or --test-only."""
+    return arguments.dry_run or arguments.test_only
+
+
+def answer(arguments: argparse.Namespace, script: str) -> int:
+    """Print the script that would be submitted, or with --test-only what Slurm says of it. Raises ClusterError when it refuses."""
+    sys.stdout.write(ask_slurm(script) + "\n" if arguments.test_only else script)
+    return 0
 
 
 def tell_overrides_from_config(arguments: argparse.Namespace) -> None:

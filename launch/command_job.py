@@ -7,11 +7,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from launch.attempt import leave_without_a_result, say
 from launch.cluster import Cluster
 from launch.signals import Signals
-from launch.step import step_command
+from launch.step import start_step
 from msvl.config.errors import ClusterError
 
 
@@ -46,42 +47,34 @@ class CommandJob:
         log.parent.mkdir(parents=True, exist_ok=True)
         say(f"msvl {' '.join(self.words)}; its output goes to {log}")
         with open(log, "wb") as stream:
-            code = self._run(stream.fileno())
+            code, ended_by_slurm = self._run(stream)
         if code == 0:
             return "done"
-        reason = f"exit code {code}: {last_words(log)}"
+        reason = ended_by_slurm or f"exit code {code}: {last_words(log)}"
         if self.failed:
             Path(self.failed).write_text(reason + "\n", encoding="utf-8")
+        if ended_by_slurm:
+            say(reason)
+            leave_without_a_result()
         raise ClusterError(f"msvl {' '.join(self.words)}: {reason}")
 
-    def _run(self, output: int) -> int:
+    def _run(self, output: IO[bytes]) -> tuple[int, str | None]:
+        """Return the exit code, and what Slurm did where it wanted the job to end."""
         inside = ["-P", "-m", "msvl.cli", *self.words]
-        variables = dict(os.environ) | {"PYTHONPATH": self.code}
         if self.cluster is None:
-            return subprocess.run(
-                [sys.executable, *inside],
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                check=False,
-            ).returncode
+            variables = os.environ | {"PYTHONPATH": self.code}
+            done = subprocess.run(
+                [sys.executable, *inside], env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
+            )  # fmt: skip
+            return done.returncode, None
         signals = Signals()
         signals.install()
         folders = [Path.cwd(), Path(self.code), Path(self.log).parent, *map(Path, self.folders)]
-        if self.cluster.hub_cache:
-            variables["HF_HUB_CACHE"] = self.cluster.hub_cache
-        variables["HF_HUB_OFFLINE"] = "1"
-        line = step_command(self.cluster, inside, nodes=1, tasks_per_node=1, cpus_per_node=self.cpus, folders=folders)
-        step = subprocess.Popen(line, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        code = signals.wait(step)
-        if code and signals.ended:
-            if self.failed:
-                Path(self.failed).write_text(
-                    "Slurm ended the job (cancelled, preempted or at its limit)\n", encoding="utf-8"
-                )
-            leave_without_a_result()
-        return code
+        step = start_step(
+            self.cluster, inside, nodes=1, tasks_per_node=1, cpus_per_node=self.cpus, folders=folders, output=output
+        )
+        code = step.wait()  # a warning is not passed on: a command has nothing to save, and would lose its last minutes
+        return code, "Slurm ended the job (cancelled, preempted or at its limit)" if signals.ended else None
 
 
 def last_words(log: Path) -> str:

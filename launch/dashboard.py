@@ -7,16 +7,16 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-
-from wandb.errors import Error
-from wandb_workspaces.reports.v2 import LinePlot
-from wandb_workspaces.workspaces import Section, Workspace
+from typing import TYPE_CHECKING
 
 from launch.command import run_command, say
 from msvl.config.errors import ClusterError, ConfigError
 from msvl.config.load import load_config
 from msvl.monitoring.writers import wandb_key_present
 from msvl.training.config import PretrainConfig
+
+if TYPE_CHECKING:
+    from wandb_workspaces.workspaces import Workspace
 
 DEFAULT_CONFIG = "configs/pretrain/mimic_cxr.yaml"
 
@@ -107,6 +107,8 @@ def launch(arguments: argparse.Namespace) -> int:
         raise ConfigError("a workspace belongs to a team or user: add wandb.entity=NAME")
     if not wandb_key_present():
         raise ConfigError("no W&B key was found: type `wandb login`, or set WANDB_API_KEY")
+    from wandb.errors import Error
+
     try:
         say(f"open {workspace.save().url}")
     except (Error, OSError, ValueError) as error:
@@ -115,7 +117,14 @@ def launch(arguments: argparse.Namespace) -> int:
 
 
 def build_workspace(name: str, entity: str, project: str) -> Workspace:
-    """Return the workspace with all sections open; nothing is sent."""
+    """Return the workspace with all sections open; nothing is sent. Raises ClusterError where W&B's packages are missing."""
+    try:  # not at the top: a Python that only submits lacks them
+        from wandb_workspaces.reports.v2 import LinePlot
+        from wandb_workspaces.workspaces import Section, Workspace
+    except ImportError as error:
+        raise ClusterError(
+            f"{sys.executable} lacks {error.name}: type this with .venv/bin/python, or inside the container of training"
+        ) from error
     sections = [
         Section(
             name=title,

@@ -7,7 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from launch.cells import (
+from launch.cluster import Cluster
+from launch.command import add_cluster_options, answer, cluster_from, is_only_asked, run_command, say
+from launch.command_job import CommandJob
+from launch.evaluation_plan import Cell, EvaluationPlan, plan_cells
+from launch.evaluation_table import (
     TableJob,
     failure_file,
     figures_table,
@@ -17,12 +21,8 @@ from launch.cells import (
     result_file,
     write_table,
 )
-from launch.cluster import Cluster
-from launch.command import add_cluster_options, cluster_from, run_command, say
-from launch.command_job import CommandJob
-from launch.job import ClusterJob, Executor, Resources, build_executor, submit, test_only
-from launch.plan import Cell, EvaluationPlan, plan_cells
-from launch.snapshot import take_snapshot
+from launch.job import ClusterJob, Executor, Resources, build_executor, submit
+from launch.snapshot import snapshot_folder, take_snapshot
 from msvl.config.errors import ClusterError, ConfigError
 from msvl.config.load import load_config
 from msvl.evaluation.tables import as_text
@@ -67,10 +67,13 @@ def launch(arguments: argparse.Namespace) -> int:
     if arguments.local:
         return judge_here(run, cells)
     cluster = cluster_from(arguments)
-    if arguments.dry_run or arguments.test_only:
-        script = _executor(run, cluster, plan, Path.cwd(), after=arguments.after, dry_run=True).script(len(cells))
-        sys.stdout.write(script if arguments.dry_run else test_only(script) + "\n")
-        return 0
+    if is_only_asked(arguments):
+        todo = [result for result in read_cells(run, cells) if result.state != "done"]
+        if not todo:
+            say(f"all {len(cells)} cells are done: nothing would be submitted")
+            return 0
+        code = snapshot_folder(Path.cwd(), run / "code")
+        return answer(arguments, _executor(run, cluster, plan, code, after=arguments.after).script(len(todo)))
     jobs, table = submit_cells(run, cells, plan, cluster, after=arguments.after)
     if not jobs:
         say(f"all {len(cells)} cells are done: {run / 'evaluation' / 'table.md'}")
@@ -145,14 +148,12 @@ def status(run: Path, cells: Sequence[Cell]) -> int:
     return int(any(result.state == "failed" for result in results))
 
 
-def _executor(
-    run: Path, cluster: Cluster, plan: EvaluationPlan, code: Path, *, after: str | None, dry_run: bool = False
-) -> Executor:
+def _executor(run: Path, cluster: Cluster, plan: EvaluationPlan, code: Path, *, after: str | None) -> Executor:
     resources = Resources(
         name=f"msvl-judge-{run.name}", gpus_per_node=min(1, cluster.gpus_per_node), cpus_per_node=_cpus(cluster),
         time=str(plan.minutes), dependency=f"afterok:{after}" if after else None, parallel=plan.parallel,
     )  # fmt: skip
-    return build_executor(run / "slurm", code, cluster, resources, dry_run=dry_run)
+    return build_executor(run / "slurm", code, cluster, resources)
 
 
 def _cpus(cluster: Cluster) -> int:

@@ -73,6 +73,11 @@ class Executor(submitit.SlurmExecutor):
 
     job_class = ClusterJob
 
+    @classmethod
+    def affinity(cls) -> int:
+        """Say that it can be made here: scripts are shown where there is no Slurm, too."""
+        return 1
+
     def script(self, count: int = 1) -> str:
         """Return the exact sbatch script of a job, or of an array of `count`."""
         parameters = dict(self.parameters)
@@ -84,9 +89,7 @@ class Executor(submitit.SlurmExecutor):
             self.parameters = parameters
 
 
-def build_executor(
-    folder: Path, code: Path, cluster: Cluster, resources: Resources, *, dry_run: bool = False
-) -> Executor:
+def build_executor(folder: Path, code: Path, cluster: Cluster, resources: Resources) -> Executor:
     """Return what submits a job.
 
     Args:
@@ -94,11 +97,8 @@ def build_executor(
         code: Snapshot that the job runs from.
         cluster: From cluster.env.
         resources: What this job asks for.
-        dry_run: Only a script is wanted; Slurm need not be here.
     """
-    if not dry_run:
-        folder.mkdir(parents=True, exist_ok=True)
-    executor = _without_slurm(folder, cluster) if dry_run else Executor(folder, python=_python(cluster))
+    executor = Executor(folder, python=_python(cluster))
     executor.update_parameters(
         job_name=resources.name,
         partition=cluster.partition,
@@ -131,7 +131,7 @@ def submit(executor: Executor, functions: Sequence[Callable[[], Any]]) -> list[C
     return [ClusterJob(folder=executor.folder, job_id=job.job_id, tasks=[0]) for job in jobs]
 
 
-def test_only(script: str) -> str:
+def ask_slurm(script: str) -> str:
     """Ask Slurm whether it would take a script; return its answer. Raises ClusterError when it would not."""
     with outside_any_job():
         done = subprocess.run(
@@ -155,15 +155,6 @@ def outside_any_job() -> Iterator[None]:
         yield
     finally:
         os.environ.update(hidden)
-
-
-def _without_slurm(folder: Path, cluster: Cluster) -> Executor:
-    class Printer(Executor):
-        @classmethod
-        def affinity(cls) -> int:
-            return 1
-
-    return Printer(folder, python=_python(cluster))
 
 
 def _python(cluster: Cluster) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch.cluster import Cluster
-from launch.command import add_cluster_options, cluster_from, run_command, say
+from launch.command import add_cluster_options, answer, cluster_from, is_only_asked, run_command, say
 from launch.command_job import CommandJob
-from launch.job import Executor, Resources, build_executor, submit, test_only
-from launch.snapshot import take_snapshot
+from launch.job import Executor, Resources, build_executor, submit
+from launch.snapshot import snapshot_folder, take_snapshot
 from msvl.config.errors import ConfigError
 
 
@@ -19,6 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser; what it does not know is for `msvl data pack`."""
     parser = argparse.ArgumentParser(
         prog="python -m launch.pack",
+        usage="%(prog)s --parts N [options] SOURCE [options of `msvl data pack SOURCE`] --out OUT",
         allow_abbrev=False,
         description="Pack a data set in parts, one job per part, and join them into OUT: the very bytes that one `msvl data "
         "pack` gives. Typed again, it goes on with the parts that are missing.",
@@ -54,24 +55,24 @@ def launch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     if arguments.local:
         return pack_here(arguments, words, out, work)
     cluster = cluster_from(arguments)
-    if arguments.dry_run or arguments.test_only:
-        script = _executor(arguments, cluster, Path.cwd(), work, dry_run=True).script(arguments.parts)
-        sys.stdout.write(script if arguments.dry_run else test_only(script) + "\n")
-        return 0
+    if is_only_asked(arguments):
+        code = snapshot_folder(Path.cwd(), work / "code")
+        return answer(arguments, _executor(arguments, cluster, code, work).script(arguments.parts))
     code = take_snapshot(Path.cwd(), work / "code")
     parts = submit(_executor(arguments, cluster, code, work), part_jobs(arguments, words, code, work, cluster))
+    array = parts[0].job_id.split("_")[0]
     behind = Resources(
         name="msvl-merge",
         time=str(arguments.minutes),
         cpus_per_node=2,
-        dependency=f"afterok:{parts[0].job_id.split('_')[0]}",
+        dependency=f"afterok:{array}",
     )
     merge = submit(
         build_executor(work / "slurm", code, cluster, behind), [merge_job(arguments, out, work, code, cluster)]
     )[0]
     say(
-        f"submitted {len(parts)} parts as job {parts[0].job_id.split('_')[0]}, their merging into {out} as job {merge.job_id}\n"
-        f"  look     squeue -j {parts[0].job_id.split('_')[0]},{merge.job_id}; less {work}/part-1.txt\n"
+        f"submitted {len(parts)} parts as job {array}, their merging into {out} as job {merge.job_id}\n"
+        f"  look     squeue -j {array},{merge.job_id}; less {work}/part-1.txt\n"
         f"  then     remove {work}"
     )
     sys.stdout.write(f"{merge.job_id}\n")
@@ -115,13 +116,11 @@ def pack_here(arguments: argparse.Namespace, words: Sequence[str], out: Path, wo
     return 0
 
 
-def _executor(
-    arguments: argparse.Namespace, cluster: Cluster, code: Path, work: Path, *, dry_run: bool = False
-) -> Executor:
+def _executor(arguments: argparse.Namespace, cluster: Cluster, code: Path, work: Path) -> Executor:
     resources = Resources(
         name="msvl-pack", cpus_per_node=arguments.cpus, time=str(arguments.minutes), parallel=arguments.parallel
     )
-    return build_executor(work / "slurm", code, cluster, resources, dry_run=dry_run)
+    return build_executor(work / "slurm", code, cluster, resources)
 
 
 if __name__ == "__main__":

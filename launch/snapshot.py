@@ -15,10 +15,15 @@ PARTS = ("msvl", "launch", "configs", "slurm")
 """What a job needs of the checkout."""
 
 
+def snapshot_folder(root: Path, folder: Path) -> Path:
+    """Return where `take_snapshot` puts the code that is in the checkout now."""
+    return folder / code_hash(root)[:12]
+
+
 def take_snapshot(root: Path, folder: Path) -> Path:
     """Copy the code into folder/HASH, or find it there; return that folder."""
     files = code_files(root)
-    target = folder / code_hash(root, files)[:12]
+    target = snapshot_folder(root, folder)
     if target.is_dir():
         return target
     partial = target.with_name(f".{target.name}.{os.getpid()}")
@@ -46,9 +51,9 @@ def code_files(root: Path) -> list[str]:
     return sorted(names)
 
 
-def code_hash(root: Path, files: list[str] | None = None) -> str:
+def code_hash(root: Path) -> str:
     """Return a hash of names and contents of the code."""
     digest = hashlib.sha256()
-    for name in code_files(root) if files is None else files:
+    for name in code_files(root):
         digest.update(name.encode() + b"\0" + hashlib.sha256((root / name).read_bytes()).digest())
     return digest.hexdigest()

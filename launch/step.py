@@ -1,16 +1,41 @@
-"""How a job's nodes are put to work: one srun, inside the container that cluster.env names."""
+"""How a job's nodes are put to work: one srun, inside the container that cluster.env names, with the hub offline."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from launch.cluster import Cluster
 
 LAST_SECONDS = 60
 """The other tasks get this long after the first one ended: launchers end with an error after a signal even when all is well, and
 rank 0 may still be publishing the checkpoint."""
+
+
+def start_step(
+    cluster: Cluster,
+    words: Sequence[str],
+    *,
+    nodes: int,
+    tasks_per_node: int,
+    cpus_per_node: int,
+    folders: Sequence[Path],
+    output: IO[bytes] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a step; arguments as of `step_command`. `output` is the job's own by default."""
+    variables = os.environ | {
+        "HF_HUB_OFFLINE": "1"
+    }  # compute nodes have no internet, and a job that waits for it hangs
+    if cluster.hub_cache:
+        folders = [*folders, Path(cluster.hub_cache)]
+        variables["HF_HUB_CACHE"] = cluster.hub_cache
+    line = step_command(
+        cluster, words, nodes=nodes, tasks_per_node=tasks_per_node, cpus_per_node=cpus_per_node, folders=folders
+    )
+    return subprocess.Popen(line, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
 
 def step_command(

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from launch.attempt import TrainingJob
 from launch.cluster import Cluster
-from launch.command import add_cluster_options, cluster_from, run_command, say
+from launch.command import add_cluster_options, answer, cluster_from, is_only_asked, run_command, say
 from launch.evaluate import judge_here, submit_cells
-from launch.job import ClusterJob, Resources, build_executor, submit, test_only
-from launch.pretrain import prepare_submission, training_resources
+from launch.job import ClusterJob, Executor, Resources, build_executor, submit
+from launch.pretrain import prepare_job, training_executor
 from launch.restarts import newest_step
-from launch.snapshot import take_snapshot
+from launch.snapshot import snapshot_folder, take_snapshot
 from launch.sweep_config import SweepCell
 from launch.sweep_state import SummaryJob, Sweep, known_jobs, read_results, read_sweep
 from launch.sweep_table import shown_figures, sweep_table, write_summary
@@ -34,7 +34,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("action", choices=("start", "status"), help="submit what is missing, or print what there is")
     parser.add_argument("sweep", metavar="FILE", help="configs/sweep/NAME.yaml")
     parser.add_argument("--nodes", type=int, help="nodes of each run (default: NODES of slurm/cluster.env)")
-    parser.add_argument("--time", help="time limit of one job (default: TIME of slurm/cluster.env)")
+    parser.add_argument(
+        "--time", help="time limit of one job: minutes, HH:MM:SS or D-HH:MM:SS (default: TIME of slurm/cluster.env)"
+    )
     add_cluster_options(parser)
     return parser
 
@@ -54,15 +56,16 @@ def launch(arguments: argparse.Namespace) -> int:
         return run_here(sweep)
     cluster = cluster_from(arguments, nodes=arguments.nodes, time=arguments.time)
     cluster = cluster.model_copy(update={"exports": cluster.exports | {"WANDB_RUN_GROUP": sweep.config.name}})
-    if arguments.dry_run or arguments.test_only:
-        resources = training_resources(f"msvl-{sweep.config.name}", cluster, parallel=sweep.config.parallel)
-        executor = build_executor(sweep.folder / "slurm", Path.cwd(), cluster, resources, dry_run=True)
-        script = executor.script(len(sweep.cells))
-        sys.stdout.write(script if arguments.dry_run else test_only(script) + "\n")
-        return 0
-    todo = [result.cell for result in read_results(sweep) if result.state in ("failed", "not started")]
+    results = read_results(sweep, ask_slurm=not arguments.dry_run)
+    todo = [result.cell for result in results if result.state in ("failed", "not started")]
+    if is_only_asked(arguments):
+        if not todo:
+            say(f"all {len(sweep.cells)} runs are finished or under way: nothing would be submitted")
+            return 0
+        code = snapshot_folder(Path.cwd(), sweep.folder / "code")
+        return answer(arguments, _executor(sweep, code, cluster).script(len(todo)))
     jobs = train_cells(sweep, todo, cluster)
-    return describe(sweep, todo, jobs, summary_after(sweep, jobs, cluster))
+    return describe(sweep, arguments.sweep, jobs, summary_after(sweep, jobs, cluster))
 
 
 def train_cells(sweep: Sweep, todo: Sequence[SweepCell], cluster: Cluster) -> dict[str, ClusterJob]:
@@ -72,10 +75,9 @@ def train_cells(sweep: Sweep, todo: Sequence[SweepCell], cluster: Cluster) -> di
     jobs: list[TrainingJob] = []
     for cell in todo:
         words = cell.overrides(sweep.config, str(sweep.folder))
-        jobs.append(prepare_submission(sweep.config.base, words, cluster, resume=True).job)
+        jobs.append(prepare_job(sweep.config.base, words, cluster, resume=True))
     code = take_snapshot(Path.cwd(), sweep.folder / "code")
-    resources = training_resources(f"msvl-{sweep.config.name}", cluster, parallel=sweep.config.parallel)
-    submitted = submit(build_executor(sweep.folder / "slurm", code, cluster, resources), jobs)
+    submitted = submit(_executor(sweep, code, cluster), jobs)
     found = {cell.name: job for cell, job in zip(todo, submitted, strict=True)}
     known = known_jobs(sweep) | {name: job.job_id for name, job in found.items()}
     sweep.jobs_file.write_text(json.dumps(known, indent=1), encoding="utf-8")
@@ -134,17 +136,20 @@ def run_here(sweep: Sweep) -> int:
     return status(sweep, ask_slurm=False)
 
 
-def describe(sweep: Sweep, todo: Sequence[SweepCell], jobs: dict[str, ClusterJob], summary: ClusterJob) -> int:
+def describe(sweep: Sweep, file: str, jobs: dict[str, ClusterJob], summary: ClusterJob) -> int:
     """Say what was submitted and where to look."""
-    array = next(iter(jobs.values())).job_id.split("_")[0] if jobs else None
+    array = f" as job {next(iter(jobs.values())).job_id.split('_')[0]}" if jobs else ""
     say(
-        f"submitted {len(todo)} of {len(sweep.cells)} runs"
-        + (f" as job {array}" if array else "")
-        + f", the summary as job "
-        f"{summary.job_id}\n  look     python -m launch.sweep status FILE\n  table    {sweep.folder / 'summary.md'}"
+        f"submitted {len(jobs)} of {len(sweep.cells)} runs{array}, the summary as job {summary.job_id}\n"
+        f"  look     python -m launch.sweep status {file}\n"
+        f"  table    {sweep.folder / 'summary.md'}"
     )
     sys.stdout.write(f"{summary.job_id}\n")
     return 0
+
+
+def _executor(sweep: Sweep, code: Path, cluster: Cluster) -> Executor:
+    return training_executor(sweep.folder, code, cluster, parallel=sweep.config.parallel)
 
 
 if __name__ == "__main__":

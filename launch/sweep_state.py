@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch import scontrol
-from launch.plan import Cell, EvaluationPlan, plan_cells
+from launch.evaluation_plan import Cell, EvaluationPlan, plan_cells
 from launch.sweep_config import SweepCell, SweepConfig, sweep_cells
 from launch.sweep_table import RunResult, read_run_result, write_summary
 from msvl.config.errors import ConfigError

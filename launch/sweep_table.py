@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launch.cells import CellResult, headline_names, read_cells
-from launch.plan import Cell
+from launch.evaluation_plan import Cell
+from launch.evaluation_table import CellResult, read_cells
 from launch.restarts import Restarts, newest_step
 from launch.sweep_config import SweepCell
 from msvl.evaluation.tables import Table, as_markdown, number
@@ -72,10 +72,10 @@ def evaluated(results: Sequence[CellResult]) -> dict[str, float]:
     """Return the headline figures of a judgement as {task.figure (setting): value}; failed cells leave theirs out."""
     found: dict[str, float] = {}
     for result in results:
-        cell, figures = result.cell, result.figures or {}
+        cell = result.cell
         setting = [] if cell.setting == "-" else [cell.setting]
         place = ", ".join([cell.data, *setting, f"seed {cell.seed}"])
-        found |= {f"{cell.task}.{name} ({place})": float(figures[name]) for name in headline_names(cell.task, figures)}
+        found |= {f"{cell.task}.{name} ({place})": value for name, value in result.figures.items()}
     return found
 
 

@@ -24,17 +24,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("msvl: type python -m launch.acceptance.hardware ACCEPTANCE.json NAME\n")
         return USERS_TO_FIX
     if words:
-        take_in(Path(words[0]), words[1])
+        try:
+            take_in(Path(words[0]), words[1])
+        except (OSError, ValueError, LookupError) as error:
+            sys.stderr.write(f"msvl: {words[0]} is no page of an acceptance ({type(error).__name__}: {error})\n")
+            return USERS_TO_FIX
     DOCUMENT.write_text(with_rows(DOCUMENT.read_text(encoding="utf-8"), read_records(FOLDER)), encoding="utf-8")
     return 0
 
 
 def take_in(page: Path, name: str, folder: Path = FOLDER) -> None:
     """Copy the JSON of a page, and make its HTML again from it."""
-    record = json.loads(page.read_text(encoding="utf-8"))
+    told = page.read_text(encoding="utf-8")
+    shown = render(json.loads(told))
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}.json").write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
-    (folder / f"{name}.html").write_text(render(record), encoding="utf-8")
+    (folder / f"{name}.json").write_text(told, encoding="utf-8")
+    (folder / f"{name}.html").write_text(shown, encoding="utf-8")
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:

@@ -6,9 +6,12 @@ import csv
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msvl.config.errors import DataError
-from msvl.data.pack_plan import Unit
+
+if TYPE_CHECKING:  # who only reads a table, as launchers and training do, needs nothing of what packing needs
+    from msvl.data.pack_plan import Unit
 
 COLUMNS = ("key", "study", "patient", "split", "source_patient", "source_study", "source_image", "source_place")
 

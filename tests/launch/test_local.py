@@ -9,32 +9,67 @@ from pathlib import Path
 import pytest
 import yaml
 
+from msvl.monitoring.wandb_file import _records
 from tests.helpers.runs import Finished, execute, tiny_config
 from tests.integration.conftest import tiny_set  # noqa: F401 - the same fixture
 
 
-def typed(*words: str) -> Finished:
-    return execute([sys.executable, "-m", *words])
+def typed(*words: str, **environment: str) -> Finished:
+    return execute([sys.executable, "-m", *words], environment=environment)
+
+
+def groups(folder: Path) -> set[str]:
+    """Return the W&B groups of the runs that were mirrored into a folder."""
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
+
+    records = [
+        Record.FromString(content) for path in folder.rglob("run-*.wandb") for _, content in _records(path.read_bytes())
+    ]
+    return {record.run.run_group for record in records if record.HasField("run")}
 
 
 @pytest.mark.ranks
-@pytest.mark.evidence("A sweep, its judgement and its table on one machine without Slurm", how="gloo")
+@pytest.mark.evidence(
+    "A sweep, its judgement and its table on one machine without Slurm; its runs are a group on W&B", how="gloo"
+)
 def test_a_sweep_on_this_machine(tiny_set: Path, tmp_path: Path) -> None:  # noqa: F811
-    base = tiny_config(tmp_path / "base.yaml", data=tiny_set, runs=tmp_path / "runs", name="base", train={"steps": 1})
+    base = tiny_config(
+        tmp_path / "base.yaml",
+        data=tiny_set,
+        runs=tmp_path / "runs",
+        name="base",
+        train={"steps": 1},
+        wandb={"enabled": True},
+    )
     plan = tmp_path / "plan.yaml"
-    plan.write_text(yaml.safe_dump({"cells": [{"tasks": ["retrieval"], "options": {"resamples": [0]}}]}))
+    quick = {"tasks": ["retrieval"], "options": {"resamples": [0]}}
+    plan.write_text(yaml.safe_dump({"cells": [quick, quick | {"protocol": "clean"}]}))
     sweep = tmp_path / "sweep.yaml"
     sweep.write_text(
-        yaml.safe_dump({"name": "s", "base": str(base), "list": {"only": {"train.seed": 1}}, "evaluate": str(plan)})
+        yaml.safe_dump(
+            {"name": "of-seeds", "base": str(base), "list": {"only": {"train.seed": 1}}, "evaluate": str(plan)}
+        )
     )
-    done = typed("launch.sweep", "start", str(sweep), "--local")
+    done = typed("launch.sweep", "start", str(sweep), "--local", WANDB_MODE="offline")
     assert done.code == 0, done.output[-3000:]
-    (result,) = json.loads((tmp_path / "runs" / "s" / "summary.json").read_text())
+    (result,) = json.loads((tmp_path / "runs" / "of-seeds" / "summary.json").read_text())
     assert (result["state"], result["step"]) == ("done", 1)
     assert "retrieval.report_r5 (own, resamples=0, seed 0)" in result["figures"]
-    again = typed("launch.evaluate", str(tmp_path / "runs" / "s" / "only"), "--plan", str(plan), "--local")
+    assert "retrieval.report_r5 (own, protocol=clean resamples=0, seed 0)" in result["figures"]
+    assert groups(tmp_path / "runs" / "of-seeds" / "only" / "wandb") == {"of-seeds"}
+    again = typed("launch.evaluate", str(tmp_path / "runs" / "of-seeds" / "only"), "--plan", str(plan), "--local")
     assert again.code == 0, again.output
-    assert "1 done, 0 failed, 0 waiting of 1 cells" in again.output
+    assert "2 done, 0 failed, 0 waiting of 2 cells" in again.output
+
+
+@pytest.mark.ranks
+def test_training_and_its_judgement_on_this_machine(tiny_set: Path, tmp_path: Path) -> None:  # noqa: F811
+    config = tiny_config(tmp_path / "c.yaml", data=tiny_set, runs=tmp_path, name="r")
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(yaml.safe_dump({"cells": [{"tasks": ["retrieval"], "options": {"resamples": [0]}}]}))
+    done = typed("launch.pretrain", str(config), "train.steps=1", "--local", "--evaluate", str(plan))
+    assert done.code == 0, done.output[-3000:]
+    assert "r: 1 of 1 cells judged" in (tmp_path / "r" / "evaluation" / "table.md").read_text()
 
 
 def test_packing_in_parts_on_this_machine(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from launch.sweep_config import SweepConfig, sweep_cells
+from launch.restarts import Restarts
+from launch.sweep_config import SweepCell, SweepConfig, sweep_cells
 from launch.sweep_state import read_sweep
-from launch.sweep_table import RunResult, write_summary
+from launch.sweep_table import RunResult, read_run_result, write_summary
 from msvl.config.errors import ConfigError
 from msvl.config.load import check_config
+from msvl.training.finished import MARKER, step_folder
 from tests.helpers.runs import ROOT
 
 
@@ -89,3 +91,28 @@ def test_the_summary_shows_failed_runs(tmp_path: Path) -> None:
     assert "| cell-1 | 1 | FAILED | 4 | 2.000 | - |" in page
     assert "cell-1: training died" in page
     assert (tmp_path / "summary.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("step", "starts", "alive", "state"),
+    [
+        (8, 1, None, "done"),
+        (4, 1, "RUNNING", "running"),
+        (4, 1, "PENDING", "waiting"),
+        (0, 0, "PENDING", "waiting"),
+        (4, 1, None, "failed"),
+        (0, 0, None, "not started"),
+    ],
+)
+def test_the_state_of_a_run(tmp_path: Path, step: int, starts: int, alive: str | None, state: str) -> None:
+    restarts = Restarts(tmp_path / "slurm" / "starts.json")
+    for number in range(starts):
+        restarts.begin("7", number, ["n1"], 0)
+        restarts.end("training died", asked=False)
+    if step:
+        folder = step_folder(tmp_path / "checkpoints", step)
+        folder.mkdir(parents=True)
+        (folder / MARKER).write_text("{}")
+    result = read_run_result(tmp_path, SweepCell("a", {}), steps=8, alive=alive, evaluations=())
+    assert (result.state, result.step) == (state, step)
+    assert result.reason == ("training died" if state == "failed" else "")

@@ -51,3 +51,12 @@ def test_the_rest_of_the_document_stays() -> None:
 def test_a_page_without_a_name_is_refused(capfd) -> None:  # type: ignore[no-untyped-def]
     assert main([json.dumps("only one word")]) == 2
     assert "ACCEPTANCE.json NAME" in capfd.readouterr().err
+
+
+def test_what_is_no_page_is_refused_and_leaves_nothing(tmp_path: Path, capfd) -> None:  # type: ignore[no-untyped-def]
+    before = sorted(FOLDER.iterdir())
+    (tmp_path / "other.json").write_text('{"checks": []}')
+    for name in ("other.json", "nowhere.json"):
+        assert main([str(tmp_path / name), "mine"]) == 2
+        assert f"{name} is no page of an acceptance" in capfd.readouterr().err
+    assert sorted(FOLDER.iterdir()) == before

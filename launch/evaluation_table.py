@@ -6,11 +6,11 @@ import csv
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from launch.plan import Cell
+from launch.evaluation_plan import Cell
 from msvl.config.errors import CheckpointError
 from msvl.evaluation.locate import locate_model
 from msvl.evaluation.tables import HEADLINES, Table, as_markdown, number
@@ -26,8 +26,8 @@ class CellResult:
     state: State
     reason: str = ""
     """Why it failed."""
-    figures: dict[str, Any] | None = None
-    """Of its task."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """Of its task, those that a table shows."""
 
 
 def result_file(run: Path, cell: Cell) -> Path:
@@ -59,7 +59,7 @@ def _read(run: Path, cell: Cell, model: str) -> CellResult:
     try:
         content = json.loads(result_file(run, cell).read_text(encoding="utf-8"))
         if content["model"]["path"] == model and not failure.is_file():
-            return CellResult(cell, "done", figures=content["figures"].get(cell.task, {}))
+            return CellResult(cell, "done", figures=shown_figures(content, cell.task))
     except (OSError, ValueError, KeyError):
         pass
     if failure.is_file():
@@ -83,8 +83,8 @@ def figures_table(results: Sequence[CellResult]) -> Table:
     rows = []
     for key, members in groups.items():
         done = [member for member in members if member.state == "done"]
-        for name in dict.fromkeys(name for member in done for name in headline_names(key[0], member.figures or {})):
-            values = [float(member.figures[name]) for member in done if member.figures and name in member.figures]
+        for name in dict.fromkeys(name for member in done for name in member.figures):
+            values = [member.figures[name] for member in done if name in member.figures]
             spread = f"{statistics.stdev(values):.3f}" if len(values) > 1 else "-"
             rows.append((*key, name, number(statistics.mean(values)), spread, str(len(values))))
         for member in members:
@@ -94,12 +94,20 @@ def figures_table(results: Sequence[CellResult]) -> Table:
     return Table(("task", "data", "split", "options", "figure", "mean", "sd", "seeds"), rows)
 
 
-def headline_names(task: str, figures: dict[str, Any]) -> list[str]:
-    """Return the figures of a task that a table shows: its headline ones, for a task without such all plain numbers."""
-    known = [item.name for item in HEADLINES if item.task == task and item.name in figures]
-    if known:
-        return known
-    return [name for name, value in figures.items() if isinstance(value, int | float) and not isinstance(value, bool)]
+def shown_figures(content: dict[str, Any], task: str) -> dict[str, float]:
+    """Return what a table shows of a judgement: the headline figures of a task, at every share of the labels; else all numbers."""
+    figures = content["figures"].get(task, {})
+    numbers = {name: float(value) for name, value in figures.items() if type(value) in (int, float)}
+    headlines = {item.name for item in HEADLINES if item.task == task}
+    if card := content.get("cards", {}).get(task):
+        headlines.add(card["headline"])
+    plain = {name: value for name, value in numbers.items() if name in headlines}
+    shares = {
+        name: value
+        for name, value in numbers.items()
+        if name.partition("_at_")[0] in headlines and "_at_" in name and not name.endswith("_spread")
+    }
+    return shares or plain or numbers  # the plain name is that of the largest share
 
 
 def write_table(run: Path, results: Sequence[CellResult]) -> Path:

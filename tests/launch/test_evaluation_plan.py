@@ -8,12 +8,23 @@ from typing import get_args
 
 import pytest
 
-from launch.cells import failure_file, figures_table, read_cells, remove_stale, result_file, write_table
-from launch.plan import EvaluationPlan, plan_cells
+from launch.evaluation_plan import EvaluationPlan, plan_cells
+from launch.evaluation_table import (
+    failure_file,
+    figures_table,
+    read_cells,
+    remove_stale,
+    result_file,
+    shown_figures,
+    write_table,
+)
 from msvl.config.errors import ConfigError
 from msvl.config.load import check_config, load_config
+from msvl.data.sources import SOURCES
 from msvl.evaluation.cli import add_parsers
 from msvl.evaluation.config import TaskName
+from msvl.evaluation.protocol import read_protocol
+from msvl.evaluation.protocol_command import TASKS
 from tests.helpers.runs import ROOT
 
 
@@ -42,6 +53,50 @@ def test_sets_whose_results_would_overwrite_each_other_are_refused() -> None:
 def test_what_the_cell_sets_itself_is_no_option() -> None:
     with pytest.raises(ConfigError, match="options: seed is set by the cell itself"):
         plan(options={"seed": [1]})
+
+
+def test_all_of_a_protocol_is_every_task_that_it_has_cards_for() -> None:
+    cells = plan_cells(plan(protocol="clean"))
+    assert [cell.task for cell in cells] == list(TASKS)
+    assert {cell.setting for cell in cells} == {"protocol=clean"}
+    assert all(cell.words("runs/a")[-2:] == ("--protocol", "clean") for cell in cells)
+    assert len({cell.name for cell in [*cells, *plan_cells(plan(tasks="all"))]}) == len(TASKS) + len(
+        get_args(TaskName)
+    ), "quick figures and those of a protocol lie in files of their own"
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ({"tasks": ["zero_shots"]}, "tasks: zero_shots is none of zero_shot, retrieval"),
+        ({"tasks": ["fine_tuned"]}, "tasks: fine_tuned is none of zero_shot, retrieval"),
+        ({"tasks": ["pixel_baseline"], "protocol": "clean"}, "tasks: pixel_baseline is none of zero_shot"),
+        ({"protocol": "cleen"}, "there is no protocol 'cleen'.*Did you mean clean"),
+    ],
+)
+def test_tasks_that_msvl_evaluate_would_refuse_are_refused_before_a_job_queues(cells: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan(**cells)
+
+
+def test_the_papers_plan_has_a_card_for_every_cell() -> None:
+    cells = plan_cells(load_config(str(ROOT / "configs" / "evaluate" / "paper.yaml"), [], EvaluationPlan))
+    assert {cell.task for cell in cells} == set(TASKS)
+    cards = {(card.task, card.data) for card in read_protocol("clean").cards}
+    for cell in cells:
+        data = cell.data.removeprefix("shards/")
+        assert (cell.task, data) in cards or (cell.task, "any") in cards
+        assert data == "own" or data in SOURCES
+
+
+def test_of_a_protocol_the_headline_is_shown_at_every_share_of_the_labels() -> None:
+    figures = {"auc_mean": 0.9, "auc_mean_at_1": 0.7, "auc_mean_at_100": 0.9, "auc_mean_at_1_spread": 0.1, "f1_mean_at_1": 0.3,
+               "seeds": 3, "auc": {"a": 1.0}}  # fmt: skip
+    content = {"figures": {"fine_tuned": figures}, "cards": {"fine_tuned": {"headline": "auc_mean"}}}
+    assert shown_figures(content, "fine_tuned") == {"auc_mean_at_1": 0.7, "auc_mean_at_100": 0.9}
+    content = {"figures": {"grounding": {"miou": 0.2, "iou_0.1": 0.3}}, "cards": {"grounding": {"headline": "miou"}}}
+    assert shown_figures(content, "grounding") == {"miou": 0.2}
+    assert shown_figures({"figures": {"new_task": {"score": 1, "note": "x"}}}, "new_task") == {"score": 1.0}
 
 
 def test_the_shipped_plan_is_understood_by_msvl_evaluate() -> None:
