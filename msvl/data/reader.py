@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from imagecodecs import deflate_crc32 as crc32  # zlib's checksum, seven times as fast
-
 from msvl.data.captions import caption_meta, read_caption
+from msvl.data.checksum import crc32
 from msvl.data.index import IMAGE, MASK, MEMBERS, TEXT, SplitIndex, key_text
 from msvl.data.sample import parse_sample
 from msvl.data.shard_files import ShardFiles

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from imagecodecs import deflate_crc32 as crc32  # zlib's checksum, seven times as fast
 
 from msvl.data.captions import read_caption
+from msvl.data.checksum import crc32
 from msvl.data.identity import keyed_hash, text_hash
 from msvl.data.index import IMAGE, MEMBERS, TEXT, record_type
 from msvl.data.partial import Dropped
