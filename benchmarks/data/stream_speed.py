@@ -212,7 +212,7 @@ def plot(rows: list[dict[str, Any]], target: Path) -> None:
     ends = np.array([[1e6 / row["us_a_sample_upper"], 1e6 / row["us_a_sample_lower"]] for row in rows][::-1]).T
     colours = ["tab:blue" if name.startswith("msvl") else "0.6" for name in names]
     axes.barh(names, middle, color=colours, xerr=np.abs(ends - middle), ecolor="0.2")
-    axes.set_xlabel("images per CPU second, quartiles over the rounds; 512 px JPEG to a batch of 224 px")
+    axes.set_xlabel("images per CPU second and their quartiles, 512 px JPEG to 224 px")
     figure.savefig(target, dpi=110)
 
 
