@@ -146,11 +146,6 @@ def test_again(results: dict[str, Any], clone: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (clone / "runs").rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.evidence(
-    "The paper's tables of the quickstart's model by protocol `clean`, from one command: every cell above its untrained twin's and with an "
-    "interval, 100 % of the labels not worse than 1 %",
-    how="gloo",
-)
 def test_the_papers_tables(results: dict[str, Any], clone: Path) -> None:
     words = ["evaluate", "runs/quickstart", "--protocol", "clean", "--untrained", "--ranks", "2"]
     done = subprocess.run(
