@@ -23,7 +23,7 @@ from launch.preflight import read_reports
 from launch.rendezvous import Rendezvous, choose_address, choose_port
 from launch.restarts import Restarts, Start, newest_step
 from launch.signals import Signals
-from launch.step import start_step
+from launch.step import start_step, step_command
 from msvl.config.errors import ClusterError, MsvlError
 from msvl.config.exit_codes import SUPERSEDED, USERS_TO_FIX
 
@@ -153,10 +153,11 @@ class TrainingJob:
         self, words: Sequence[str], nodes: int, tasks: int, output: IO[bytes] | None = None
     ) -> subprocess.Popen[bytes]:
         """Start Python with these arguments, so many tasks on each of so many nodes; `output` is the job's own by default."""
-        return start_step(
+        line = step_command(
             self.cluster, words, nodes=nodes, tasks_per_node=tasks, cpus_per_node=self.cluster.cpus_per_node,
-            folders=[Path.cwd(), Path(self.run), Path(self.code)], output=output,
+            folders=[Path.cwd(), Path(self.run), Path(self.code)],
         )  # fmt: skip
+        return start_step(self.cluster, line, output=output)
 
 
 def judge(run: Path, steps: int, code: int, exit_file: Path, signals: Signals, *, began: float) -> Outcome:

@@ -12,7 +12,7 @@ from typing import IO
 from launch.attempt import leave_without_a_result, say
 from launch.cluster import Cluster
 from launch.signals import Signals
-from launch.step import start_step
+from launch.step import start_step, step_command
 from msvl.config.errors import ClusterError
 
 
@@ -70,10 +70,10 @@ class CommandJob:
         signals = Signals()
         signals.install()
         folders = [Path.cwd(), Path(self.code), Path(self.log).parent, *map(Path, self.folders)]
-        step = start_step(
-            self.cluster, inside, nodes=1, tasks_per_node=1, cpus_per_node=self.cpus, folders=folders, output=output
-        )
-        code = step.wait()  # a warning is not passed on: a command has nothing to save, and would lose its last minutes
+        line = step_command(self.cluster, inside, nodes=1, tasks_per_node=1, cpus_per_node=self.cpus, folders=folders)
+        code = start_step(
+            self.cluster, line, output=output
+        ).wait()  # a warning is not passed on: a command has nothing to save, and would lose its last minutes
         return code, "Slurm ended the job (cancelled, preempted or at its limit)" if signals.ended else None
 
 

@@ -22,12 +22,11 @@ def snapshot_folder(root: Path, folder: Path) -> Path:
 
 def take_snapshot(root: Path, folder: Path) -> Path:
     """Copy the code into folder/HASH, or find it there; return that folder."""
-    files = code_files(root)
     target = snapshot_folder(root, folder)
     if target.is_dir():
         return target
     partial = target.with_name(f".{target.name}.{os.getpid()}")
-    for name in files:
+    for name in code_files(root):
         (partial / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(root / name, partial / name)
     (partial / COMMIT_FILE).write_text(git_commit() or "no commit", encoding="utf-8")

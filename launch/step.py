@@ -15,26 +15,12 @@ LAST_SECONDS = 60
 rank 0 may still be publishing the checkpoint."""
 
 
-def start_step(
-    cluster: Cluster,
-    words: Sequence[str],
-    *,
-    nodes: int,
-    tasks_per_node: int,
-    cpus_per_node: int,
-    folders: Sequence[Path],
-    output: IO[bytes] | None = None,
-) -> subprocess.Popen[bytes]:
-    """Start a step; arguments as of `step_command`. `output` is the job's own by default."""
-    variables = os.environ | {
-        "HF_HUB_OFFLINE": "1"
-    }  # compute nodes have no internet, and a job that waits for it hangs
+def start_step(cluster: Cluster, line: Sequence[str], *, output: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+    """Start a line of `step_command`; `output` is the job's own by default."""
+    variables = dict(os.environ)
     if cluster.hub_cache:
-        folders = [*folders, Path(cluster.hub_cache)]
         variables["HF_HUB_CACHE"] = cluster.hub_cache
-    line = step_command(
-        cluster, words, nodes=nodes, tasks_per_node=tasks_per_node, cpus_per_node=cpus_per_node, folders=folders
-    )
+    variables["HF_HUB_OFFLINE"] = "1"  # compute nodes have no internet, and a job that waits for it hangs
     return subprocess.Popen(line, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
 
@@ -55,7 +41,7 @@ def step_command(
         nodes: Nodes of the step.
         tasks_per_node: Tasks on each.
         cpus_per_node: Cores of each; srun does not take over what sbatch was given.
-        folders: What a container has to see beside its own files.
+        folders: What a container has to see beside its own files; the hub cache of cluster.env is always among them.
     """
     options = [f"--nodes={nodes}", f"--ntasks={nodes * tasks_per_node}", f"--ntasks-per-node={tasks_per_node}"]
     options += [
@@ -64,7 +50,8 @@ def step_command(
         f"--wait={LAST_SECONDS}",
     ]
     options += ["--export=ALL", "--unbuffered"]
-    mounts = [*dict.fromkeys([*(str(folder) for folder in folders), *filter(None, cluster.mounts.split(","))])]
+    seen = [*(str(folder) for folder in folders), cluster.hub_cache or "", *cluster.mounts.split(",")]
+    mounts = [*dict.fromkeys(filter(None, seen))]
     inside = [cluster.python, *words]
     if cluster.container == "pyxis":
         shared = ",".join(path if ":" in path else f"{path}:{path}" for path in mounts)
