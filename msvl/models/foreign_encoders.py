@@ -32,9 +32,7 @@ class PooledFirstViT(ViTImageEncoder):
 
     def forward(self, pixels: Tensor, visible: Tensor | None = None) -> EncodedImage:
         """Encode [B, 1, H, W]; `cls` is the normalised mean of the patches."""
-        hidden = self.embeddings(pixels, visible)
-        for layer in self.layers:
-            hidden = layer(hidden, None)
+        hidden = self._last_states(pixels, visible)
         return EncodedImage(cls=self.pooled(hidden, "mean"), patches=hidden[:, PREFIX_TOKENS:])
 
     def pooled(self, hidden: Tensor, how: Literal["cls", "mean"]) -> Tensor:

@@ -103,11 +103,15 @@ class ViTImageEncoder(ViTPreTrainedModel):
             pixels: [B, 1, H, W].
             visible: [B, V] patch numbers to encode; None encodes all. Nothing of the other patches is seen.
         """
+        hidden = self.layernorm(self._last_states(pixels, visible))
+        return EncodedImage(cls=hidden[:, 0], patches=hidden[:, PREFIX_TOKENS:])
+
+    def _last_states(self, pixels: Tensor, visible: Tensor | None) -> Tensor:
+        """Return the states before the last norm: [B, 1 + N, F], or [B, 1 + V, F]."""
         hidden = self.embeddings(pixels, visible)
         for layer in self.layers:
             hidden = layer(hidden, None)
-        hidden = self.layernorm(hidden)
-        return EncodedImage(cls=hidden[:, 0], patches=hidden[:, PREFIX_TOKENS:])
+        return hidden
 
     def pooled(self, hidden: Tensor, how: Literal["cls", "mean"]) -> Tensor:
         """Return the global feature [B, F] of states before the last norm [B, 1 + N, F]: CLS, or the mean of the patches."""
