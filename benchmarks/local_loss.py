@@ -113,13 +113,19 @@ def work(shape: tuple[int, int, int]) -> float:
     return 2 * pairs * pairs * UNITS * patches * per_row / 1e9
 
 
-def full_pairs(patches: int, channels: int) -> int:
-    """Return the most pairs, a multiple of four, of which the loop holds all in 8 GB.
+def loop_memory(pairs: int, patches: int, channels: int) -> float:
+    """Return the GB that the loop takes above inputs and gradients.
 
-    Per pair of image and report and per unit it holds two softmaxes and a context vector; the patches, their gradient and two more of that size.
+    Two softmaxes and the context vector of every pair and unit; two more tensors of the size of the patches.
     """
-    squared, linear = 4 * UNITS * (2 * patches + channels), 4 * 4 * patches * channels
-    return int(((linear**2 + 4 * squared * 8e9) ** 0.5 - linear) / (2 * squared)) // 4 * 4
+    per_pair = UNITS * (2 * patches + channels)
+    return 4 * (pairs**2 * per_pair + 2 * pairs * patches * channels) / 1e9
+
+
+def full_pairs(patches: int, channels: int) -> int:
+    """Return the most pairs, a multiple of four, of which the loop holds all in 8 GB, patches and their gradient included."""
+    own = 4 * 2 * patches * channels / 1e9
+    return next(pairs for pairs in range(2048, 0, -4) if loop_memory(pairs, patches, channels) + pairs * own <= 8)
 
 
 def measured(

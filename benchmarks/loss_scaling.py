@@ -6,9 +6,9 @@
 
 All three write into results/loss_scaling-DATE.csv and its plot, --csv another file. Local: 196 patches, 768 channels, 12
 units a report, all pairs on one rank; global: 512 channels. Every point is measured in a fresh process, as far as 16 GB and
-ten minutes a point allow, seconds to about a minute a pass, the fastest of three passes or more. Seconds are a B + b B^2, fitted to the points. Memory above
-inputs and gradients is what the code holds at its peak, counted in `memory`. Where one misses a measured point by more than
-10 %, the script says so and fails.
+ten minutes a point allow, seconds to about a minute a pass, the fastest of three passes or more. Seconds are a B + b B^2,
+fitted to the points. Memory above inputs and gradients is what the code holds at its peak, counted in `memory`. Where one
+misses a measured point by more than 10 %, the script says so and fails.
 """
 
 from __future__ import annotations
@@ -64,12 +64,6 @@ def local_msvl(pairs: int, *, form: str) -> float:
     return FLOAT * (tile + gram + 2 * pairs * UNITS * LOCAL_CHANNELS)
 
 
-def local_loop(pairs: int) -> float:
-    """Two softmaxes and the context of every pair and unit; two more gradients of the patches."""
-    per_pair = UNITS * (2 * PATCHES + LOCAL_CHANNELS)
-    return FLOAT * (pairs**2 * per_pair + 2 * pairs * PATCHES * LOCAL_CHANNELS)
-
-
 def local_einsum(pairs: int) -> float:
     """What autograd keeps of a tile of eight reports, and one more gradient of the patches."""
     return FLOAT * pairs * (8 * UNITS * 2 * (PATCHES + LOCAL_CHANNELS) + PATCHES * LOCAL_CHANNELS)
@@ -88,7 +82,13 @@ def global_plain(pairs: int) -> float:
 
 LINES: dict[str, dict[str, Line]] = {
     "local": {
-        "loop": Line("loop", local_loop, (64, 96, 128, 256), (64, 128, 256, 384), "#b04a3a"),
+        "loop": Line(
+            "loop",
+            partial(local_loss.loop_memory, patches=PATCHES, channels=LOCAL_CHANNELS),
+            (64, 96, 128, 256),
+            (64, 128, 256, 384),
+            "#b04a3a",
+        ),
         "einsum": Line("einsum", local_einsum, (64, 128, 256, 384), (64, 128, 256, 512), "#c99a2e"),
         "context": Line(
             "context", partial(local_msvl, form="context"), (64, 128, 256, 512), (64, 128, 256, 512), "#6aa84f"
